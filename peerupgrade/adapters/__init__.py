@@ -1,0 +1,1 @@
+"""The ports, made of real servers, files and sockets, or of memory."""

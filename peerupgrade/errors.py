@@ -1,0 +1,80 @@
+"""What can go wrong, by what the caller should do about it.
+
+A class of its own exists only where a caller would act differently. Every error carries one
+sentence that says what is wrong and, in ``hint``, what to do about it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """Exit status of the command line."""
+
+    OK = 0
+    FAILURE = 1  # something failed that no other code names
+    USAGE = 2  # the settings or the command line are wrong
+    REFUSED = 3  # the cluster refused: version, name, or a rule
+    TIMED_OUT = 4  # waited as long as was asked
+    NOT_SETTLED = 5  # the cluster answers, and something stands in the way
+    UNAVAILABLE = 6  # the store or the node does not answer
+    NOT_FOUND = 7  # nothing matches
+    INTERNAL = 70  # a defect of peerupgrade
+    INTERRUPTED = 130
+
+
+class PeerUpgradeError(Exception):
+    """Base of all errors raised on purpose.
+
+    When: never raised itself.
+    State after: as the subclass says.
+    What to do: show ``str(error)``; ``hint`` says what would help.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILURE
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}: {self.hint}" if self.hint else message
+
+
+class ConfigError(PeerUpgradeError):
+    """When: a setting is missing or wrong. State after: nothing began. What to do: mend it."""
+
+    exit_code = ExitCode.USAGE
+
+
+class VersionError(ConfigError):
+    """When: a version cannot be read. State after: unchanged. What to do: give a PEP 440 version."""
+
+
+class RefusedError(PeerUpgradeError):
+    """When: a rule forbids it. State after: unchanged. What to do: as the hint says."""
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, message: str, *, rule: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.rule = rule
+
+
+class UnavailableError(PeerUpgradeError):
+    """When: a server does not answer. State after: unknown. What to do: try again later."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class SuspendedError(PeerUpgradeError):
+    """When: the node may not operate now. State after: nothing was done. What to do: wait, retry."""
+
+    exit_code = ExitCode.NOT_SETTLED
+
+
+class DataError(PeerUpgradeError):
+    """When: stored data cannot be read. State after: unchanged. What to do: as the hint says."""
