@@ -253,8 +253,8 @@ class EmbeddedServer:
             raise ConfigError(f"{self} already runs", hint="call stop() before start()")
         if self._process is not None:
             self._forget()  # it died by itself
-        binary = self._binary or await asyncio.to_thread(find_server)
-        self._binary = binary
+        if self._binary is None:
+            self._binary = await asyncio.to_thread(find_server)
         try:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._data_dir.chmod(0o700)  # it may have been there before, more open
@@ -262,7 +262,7 @@ class EmbeddedServer:
             self._address = self._address or _choose_address(self._data_dir, tcp=self._tcp)
             self._address.prepare()
             log_start = _size(self._log_path)
-            self._process = self._spawn(binary)
+            self._process = self._spawn(self._binary)
             self._lock.name_server(self._process.pid)
             await self._until_ready(log_start)
         except OSError as error:
