@@ -1,0 +1,199 @@
+"""The next step of the cluster: what a master commits, decided from one snapshot.
+
+Theory of operation, the order of one raise (each step is committed before the next begins, so that
+the next master goes on where the last one died):
+
+    floor    admission floor := target; from here nothing older joins, and every member says
+             that it has heard of it
+    before   the `before` steps of the target have succeeded
+    raised   acting := target; everybody switches
+    settled  every serving member has confirmed
+    converted  data version := target
+    completed  acting == highest installed and nothing is left to do
+
+A step is proposed, never done, here. The store refuses it if anything moved meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from peerupgrade.core.blockers import (
+    forming_blockers,
+    highest_installed,
+    hold_ended,
+    next_acting,
+    raise_blockers,
+    settle_blockers,
+    verify_blockers,
+)
+from peerupgrade.core.record import ClusterRecord, Completion, Snapshot, Upgrade
+from peerupgrade.core.versions import Version
+
+
+class StepName(StrEnum):
+    """What a commit does."""
+
+    VERIFIED = "verified"
+    FORMED = "formed"
+    HOLD_ENDED = "hold ended"
+    BEGAN = "upgrade began"
+    WITHDRAWN = "upgrade withdrawn"
+    FLOOR = "floor"
+    FLOOR_WITHDRAWN = "floor withdrawn"
+    BEFORE = "before"
+    RAISED = "raised"
+    SETTLED = "settled"
+    CONVERTED = "converted"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A record to commit, and why."""
+
+    name: StepName
+    record: ClusterRecord
+    inputs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the master knows beyond the store.
+
+    Attributes:
+        durable: the replicas have everything that was written so far.
+        before_done: the version whose `before` steps have succeeded here.
+        before_needed: there are `before` steps for the version being raised to.
+    """
+
+    durable: bool = True
+    before_done: Version | None = None
+    before_needed: bool = False
+
+
+def next_step(snapshot: Snapshot, now_ms: int, progress: Progress) -> Step | None:
+    """Decide.
+
+    Args:
+        snapshot: of the store.
+        now_ms: the store's clock, now.
+        progress: of this mastership.
+
+    Returns:
+        The one next step, or None: then `blockers` says what is awaited.
+    """
+    record = snapshot.record
+    if record is None:
+        return None
+    if not snapshot.verified:
+        if verify_blockers(snapshot, now_ms):
+            return None
+        return Step(StepName.VERIFIED, record, _inputs(snapshot))
+    if hold_ended(record, now_ms):
+        return Step(StepName.HOLD_ENDED, replace(record, hold=None))
+    if record.acting is None:
+        return _form(snapshot, record, now_ms)
+    return (
+        _upgrade_noticed(snapshot, record)
+        or (_raise_on(snapshot, record, now_ms, progress) if record.raising else None)
+        or _after_raise(snapshot, record, now_ms, progress)
+        or _begin_raise(snapshot, record, now_ms)
+    )
+
+
+def _form(snapshot: Snapshot, record: ClusterRecord, now_ms: int) -> Step | None:
+    first = next_acting(snapshot.members.values())
+    if first is None or forming_blockers(snapshot, now_ms):
+        return None
+    formed = replace(record, acting=first, floor=first, before=first, data=first)
+    return Step(StepName.FORMED, _with_lowest(formed, snapshot), _inputs(snapshot))
+
+
+def _upgrade_noticed(snapshot: Snapshot, record: ClusterRecord) -> Step | None:
+    highest = highest_installed(snapshot.members.values())
+    assert record.acting is not None
+    if highest is None:
+        return None
+    if record.upgrade is None and highest > record.acting:
+        upgrade = Upgrade(str(record.acting), snapshot.now_ms)
+        return Step(StepName.BEGAN, replace(record, upgrade=upgrade), _inputs(snapshot))
+    gone = record.upgrade is not None and record.upgrade.before == str(record.acting)
+    if gone and highest <= record.acting and not record.raising:
+        return Step(StepName.WITHDRAWN, replace(record, upgrade=None), _inputs(snapshot))
+    return None
+
+
+def _begin_raise(snapshot: Snapshot, record: ClusterRecord, now_ms: int) -> Step | None:
+    target = next_acting(snapshot.members.values())
+    assert record.acting is not None
+    if record.raising or target is None or target <= record.acting:
+        return None
+    if raise_blockers(snapshot, now_ms):
+        return None
+    return Step(StepName.FLOOR, replace(record, floor=target), _inputs(snapshot))
+
+
+def _raise_on(
+    snapshot: Snapshot, record: ClusterRecord, now_ms: int, progress: Progress
+) -> Step | None:
+    """The floor is up: bring it to its end, or take it back."""
+    target, lowest_installed = record.floor, next_acting(snapshot.members.values())
+    assert target is not None
+    if lowest_installed is None or lowest_installed < target or record.hold is not None:
+        lowered = replace(record, floor=record.acting)
+        return Step(StepName.FLOOR_WITHDRAWN, lowered, _inputs(snapshot))
+    if raise_blockers(snapshot, now_ms):
+        return None
+    if not progress.durable:  # R27: no raise before the replicas have the floor
+        return Step(StepName.FLOOR, record, "again: the replicas have not confirmed the floor")
+    if progress.before_needed and record.before != target:
+        if progress.before_done != target:
+            return None
+        return Step(StepName.BEFORE, replace(record, before=target))
+    raised = _with_lowest(replace(record, acting=target, before=target), snapshot)
+    return Step(StepName.RAISED, raised, _inputs(snapshot))
+
+
+def _after_raise(
+    snapshot: Snapshot, record: ClusterRecord, now_ms: int, progress: Progress
+) -> Step | None:
+    if not record.settled:
+        if settle_blockers(snapshot):
+            return None
+        settled = replace(record, settled_revision=record.raised_revision)
+        return Step(StepName.SETTLED, settled)
+    if record.data != record.acting:
+        if not progress.durable:  # R18: the replicas first, then it counts for admission
+            return Step(StepName.SETTLED, record, "again: the replicas have not confirmed it")
+        return Step(StepName.CONVERTED, replace(record, data=record.acting))
+    if record.upgrade is not None and not record.raising:
+        highest = highest_installed(snapshot.members.values())
+        if highest is not None and highest <= (record.acting or highest):
+            return Step(StepName.COMPLETED, _completed(record, now_ms), _inputs(snapshot))
+    return None
+
+
+def _completed(record: ClusterRecord, now_ms: int) -> ClusterRecord:
+    assert record.upgrade is not None
+    completion = Completion(
+        before=record.upgrade.before,
+        version=str(record.acting),
+        started_at_ms=record.upgrade.started_at_ms,
+        ended_at_ms=now_ms,
+    )
+    return replace(record, upgrade=None, completion=completion)
+
+
+def _with_lowest(record: ClusterRecord, snapshot: Snapshot) -> ClusterRecord:
+    lowest = max((m.lowest for m in snapshot.members.values()), default=None)
+    return replace(record, lowest=lowest)
+
+
+def _inputs(snapshot: Snapshot) -> str:
+    """What the decision was made from, for the history: version, and who has it."""
+    by_version: dict[str, list[str]] = {}
+    for member in sorted(snapshot.members.values(), key=lambda m: (m.installed, m.id)):
+        by_version.setdefault(str(member.installed), []).append(member.id)
+    return "; ".join(f"{version}: {', '.join(ids)}" for version, ids in by_version.items())

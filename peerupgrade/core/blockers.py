@@ -1,0 +1,304 @@
+"""Why an upgrade has not finished: every reason at once, as data.
+
+Theory of operation: the reasons are not a report about the decision, they are the decision. A raise
+happens exactly when `raise_blockers` is empty, a settlement when `settle_blockers` is empty, and the
+store is trusted again when `verify_blockers` is empty. So `why` cannot disagree with what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing
+from peerupgrade.core.versions import Version
+
+
+class Code(StrEnum):
+    """What kind of reason it is."""
+
+    OLDER_VERSION = "older_version"
+    HOLD = "hold"
+    AWAY = "away"
+    TOO_NEW = "too_new"
+    LOWEST_SUPPORTED = "lowest_supported"
+    UNRESPONSIVE = "unresponsive"
+    NOT_CONFIRMED = "not_confirmed"
+    CALLBACK_FAILED = "callback_failed"
+    CONVERTING = "converting"
+    FORMING = "forming"
+    STORE_UNVERIFIED = "store_unverified"
+    NOT_ATTACHED = "not_attached"
+    STORE_UNREACHABLE = "store_unreachable"
+    NO_MASTER = "no_master"
+    BEFORE_STEP = "before_step"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One reason. `since_ms` is the store's clock; `subject` a node id or ""."""
+
+    code: Code
+    subject: str
+    since_ms: int
+    evidence: str
+    remedy: str
+
+
+def next_acting(members: Iterable[Member]) -> Version | None:
+    """Rule 1: the lowest installed version over all members, reachable or not."""
+    return min((member.installed for member in members), default=None)
+
+
+def highest_installed(members: Iterable[Member]) -> Version | None:
+    """Where an upgrade is heading."""
+    return max((member.installed for member in members), default=None)
+
+
+def raise_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
+    """Everything that keeps the acting version from rising now.
+
+    Empty also when there is nothing to raise to: compare `next_acting` with the acting version.
+    """
+    record = snapshot.record
+    if record is None or record.acting is None:
+        return forming_blockers(snapshot, now_ms)
+    if not snapshot.verified:
+        return verify_blockers(snapshot, now_ms)
+    found = settle_blockers(snapshot) + _data_blockers(record)
+    if record.hold is not None and not hold_ended(record, now_ms):
+        found.append(_hold_blocker(record))
+    target = record.floor if record.raising else next_acting(snapshot.members.values())
+    for member in _sorted(snapshot):
+        found += _member_raise_blockers(member, record, target)
+    return found
+
+
+def _member_raise_blockers(
+    member: Member, record: ClusterRecord, target: Version | None
+) -> list[Blocker]:
+    found = []
+    assert record.acting is not None
+    if member.standing is Standing.AWAY:  # R19, R26
+        found.append(
+            Blocker(
+                Code.AWAY,
+                member.id,
+                member.changed_at_ms,
+                f"{member.id} said that it does not serve at present",
+                f"start {member.id} again, or exclude it if it is gone for good",
+            )
+        )
+    elif record.raising and member.seen < record.floor_revision:  # R19
+        found.append(
+            Blocker(
+                Code.UNRESPONSIVE,
+                member.id,
+                record.floor_at_ms,
+                f"{member.id} has not acknowledged that {record.floor} comes next",
+                f"start {member.id} again, or exclude it if it is gone for good",
+            )
+        )
+    serves = member.standing is Standing.SERVING
+    if serves and target is not None and target > record.acting and member.lowest > target:
+        found.append(
+            Blocker(
+                Code.LOWEST_SUPPORTED,
+                member.id,
+                member.changed_at_ms,
+                f"{member.id} supports {member.lowest} and newer, the next version is {target}",
+                f"install {member.lowest} or newer on every node, or an older version on"
+                f" {member.id}",
+            )
+        )
+    return found
+
+
+def settle_blockers(snapshot: Snapshot) -> list[Blocker]:
+    """R13: the serving members that have not confirmed the acting version yet."""
+    record = snapshot.record
+    if record is None or record.acting is None or record.settled:
+        return []
+    found = []
+    for member in _sorted(snapshot):
+        if member.standing is not Standing.SERVING:
+            continue  # it comes back through admission, which tells it the acting version
+        if member.operating_revision >= record.raised_revision:
+            continue
+        since_ms = max(record.raised_at_ms, member.joined_at_ms)
+        if member.failure:
+            found.append(
+                Blocker(
+                    Code.CALLBACK_FAILED,
+                    member.id,
+                    since_ms,
+                    f"{member.id} could not switch to {record.acting}: {member.failure}",
+                    f"mend what its callback reports on {member.id}; it tries again by itself",
+                )
+            )
+        else:
+            found.append(
+                Blocker(
+                    Code.NOT_CONFIRMED,
+                    member.id,
+                    since_ms,
+                    f"{member.id} has not confirmed that it operates at {record.acting}",
+                    f"look at {member.id}: start it again, or exclude it if it is gone for good",
+                )
+            )
+    return found
+
+
+def _data_blockers(record: ClusterRecord) -> list[Blocker]:
+    if record.settled and record.data != record.acting:
+        return [
+            Blocker(
+                Code.CONVERTING,
+                "",
+                record.raised_at_ms,
+                f"shared data is in the format of {record.data} or newer, not yet of"
+                f" {record.acting}",
+                "wait: the master goes on with the conversion",
+            )
+        ]
+    return []
+
+
+def hold_ended(record: ClusterRecord, now_ms: int) -> bool:
+    """True when the hold named an end, and it has passed."""
+    return record.hold is not None and 0 < record.hold.until_ms <= now_ms
+
+
+def _hold_blocker(record: ClusterRecord) -> Blocker:
+    hold = record.hold
+    assert hold is not None
+    return Blocker(
+        Code.HOLD,
+        "",
+        hold.at_ms,
+        f"{hold.by} holds the acting version: {hold.reason}",
+        "peerupgrade release",
+    )
+
+
+def forming_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
+    """What keeps a new cluster from choosing its first acting version."""
+    record = snapshot.record
+    if record is None:
+        return [
+            Blocker(Code.FORMING, "", 0, "the store has no record of this cluster", "start a node")
+        ]
+    if record.acting is not None:
+        return []
+    missing = record.bootstrap_expect - len(snapshot.members)
+    if missing > 0:
+        return [
+            Blocker(
+                Code.FORMING,
+                "",
+                record.created_at_ms,
+                f"{len(snapshot.members)} of {record.bootstrap_expect} nodes are there",
+                f"start {missing} more",
+            )
+        ]
+    if now_ms < snapshot.quarantine_until_ms:
+        return [
+            Blocker(
+                Code.FORMING,
+                "",
+                record.created_at_ms,
+                "the store was empty; a node that remembers this cluster may still say so",
+                f"wait {_seconds_left(snapshot, now_ms)} s",
+            )
+        ]
+    return []
+
+
+def verify_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
+    """R16: what keeps a store whose identity changed from being trusted again."""
+    if snapshot.record is None or snapshot.verified:
+        return []
+    found = []
+    if now_ms < snapshot.quarantine_until_ms:
+        found.append(
+            Blocker(
+                Code.STORE_UNVERIFIED,
+                "",
+                snapshot.quarantine_until_ms,
+                "the store restarted, failed over or was wiped, and may have lost writes",
+                f"wait {_seconds_left(snapshot, now_ms)} s: the members compare it with what"
+                " they remember",
+            )
+        )
+    for member in _sorted(snapshot):
+        suspended = member.lease_ms > 0 and now_ms >= member.lease_until_ms
+        away = member.standing is Standing.AWAY
+        if member.attached != snapshot.identity and not suspended and not away:
+            found.append(
+                Blocker(
+                    Code.NOT_ATTACHED,
+                    member.id,
+                    member.changed_at_ms,
+                    f"{member.id} has not said what it remembers since the store changed",
+                    f"start {member.id} again, or exclude it if it is gone for good",
+                )
+            )
+    return found
+
+
+def _seconds_left(snapshot: Snapshot, now_ms: int) -> int:
+    return max(0, -(-(snapshot.quarantine_until_ms - now_ms) // 1000))
+
+
+def version_blockers(snapshot: Snapshot) -> list[Blocker]:
+    """The members whose versions keep the upgrade from its end."""
+    record = snapshot.record
+    highest = highest_installed(snapshot.members.values())
+    if record is None or record.acting is None or highest is None:
+        return []
+    found = []
+    for member in _sorted(snapshot):
+        if member.installed < highest:
+            found.append(
+                Blocker(
+                    Code.OLDER_VERSION,
+                    member.id,
+                    max(record.upgrade.started_at_ms if record.upgrade else 0, 0)
+                    or member.changed_at_ms,
+                    f"{member.id} has {member.installed} installed, the newest is {highest}",
+                    f"install {highest} on {member.id}, or exclude it if it is gone for good",
+                )
+            )
+        if member.standing is Standing.STANDBY and (
+            member.lowest > record.acting or (record.data and member.lowest > record.data)
+        ):
+            found.append(
+                Blocker(
+                    Code.TOO_NEW,
+                    member.id,
+                    member.changed_at_ms,
+                    f"{member.id} supports {member.lowest} and newer; the cluster acts at"
+                    f" {record.acting} and its data is at {record.data}",
+                    f"install a version on {member.id} that still supports"
+                    f" {min(record.acting, record.data or record.acting)}",
+                )
+            )
+    return found
+
+
+def all_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
+    """The ledger: every reason that the store's state shows; empty when nothing is unfinished."""
+    record = snapshot.record
+    if record is None or record.acting is None or not snapshot.verified:
+        return raise_blockers(snapshot, now_ms)
+    versions = version_blockers(snapshot)
+    unfinished = versions or record.upgrade is not None or record.raising or not record.settled
+    if not unfinished and record.hold is None:
+        return _data_blockers(record)
+    return versions + raise_blockers(snapshot, now_ms)
+
+
+def _sorted(snapshot: Snapshot) -> list[Member]:
+    return [snapshot.members[node_id] for node_id in sorted(snapshot.members)]

@@ -1,0 +1,297 @@
+"""What goes into the core and what comes out of it.
+
+An effect that can fail names the input that reports it:
+
+    CallStore      -> StoreReplied          CallLock   -> LockReplied
+    Remember       -> Remembered            Switch     -> Switched | SwitchFailed
+    Drain          -> Drained               RunBefore  -> BeforeDone | BeforeFailed
+    WatchMembers   -> HeardOn(Subscribed)   SetTimer   -> TimerFired
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.requests import Heard, LockReply, LockRequest, Reply, Request
+from peerupgrade.core.versions import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a node keeps on its own disk."""
+
+    token: str = ""  # proof that the name is this node's; new with every start
+    previous_token: str = ""
+    admitted_token: str = ""  # the last one that the store has accepted
+    incarnation: int = 0
+    record: ClusterRecord | None = None  # the newest that it has applied
+    epoch: int = 0  # the highest that it has heard of
+
+
+class Part(StrEnum):
+    """Which machine of a node asked."""
+
+    MEMBERSHIP = "membership"
+    MASTER = "master"
+    MASTERSHIP = "mastership"
+
+
+class Timer(StrEnum):
+    """What a timer is for; setting one again replaces it."""
+
+    CONTEND = "contend"
+    ROUND = "round"
+    EXTEND = "extend"
+    STEP_DOWN = "step_down"
+    RETRY_STORE = "retry_store"
+    RETRY_SWITCH = "retry_switch"
+    RENEW_LEASE = "renew_lease"
+    LEASE = "lease"
+    DECIDE = "decide"
+
+
+# --- effects --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CallStore:
+    """Ask the store."""
+
+    part: Part
+    request: Request
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallLock:
+    """Ask lock server number `server`."""
+
+    server: int
+    request: LockRequest
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Wake at `at_s` of the node's clock. An older timer of the same kind is void."""
+
+    timer: Timer
+    at_s: float
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Write to the node's disk, durably."""
+
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Run the application's callbacks for a new version, in order."""
+
+    version: Version
+    previous: Version | None
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operate:
+    """From now on the node operates at `version`; None: it is suspended, and `reason` says why."""
+
+    version: Version | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Tell when no guarded operation of another version than `version` is under way."""
+
+    version: Version
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchMembers:
+    """Listen to the members' channel, or stop listening."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunBefore:
+    """Run the `before` steps of a version."""
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Something that people and logs should know."""
+
+    event: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The node has left, or was marked away; the process may end."""
+
+
+Effect: TypeAlias = (
+    CallStore
+    | CallLock
+    | SetTimer
+    | Remember
+    | Switch
+    | Operate
+    | Drain
+    | WatchMembers
+    | RunBefore
+    | Emit
+    | Stopped
+)
+
+# --- inputs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReplied:
+    """The answer to `CallStore`, asked at `asked_s`."""
+
+    part: Part
+    call: int
+    reply: Reply
+    asked_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LockReplied:
+    """The answer to `CallLock`."""
+
+    server: int
+    round: int
+    reply: LockReply
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer's time has come."""
+
+    timer: Timer
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The memory is on disk."""
+
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class RememberFailed:
+    """The disk refused."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """All callbacks have run."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchFailed:
+    """A callback failed."""
+
+    attempt: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Operations of the older version have ended."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeardOn:
+    """Pub/sub said something. `members`: on the members' channel."""
+
+    heard: Heard
+    members: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeDone:
+    """The `before` steps of a version have succeeded."""
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeFailed:
+    """A `before` step failed."""
+
+    version: Version
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first input."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledChanged:
+    """Other software is installed on this node now."""
+
+    installed: Version
+    lowest: Version
+
+
+@dataclass(frozen=True, slots=True)
+class SetAway:
+    """Stop serving while software is replaced, or serve again."""
+
+    away: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resign:
+    """Give mastership to another node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End: leave for good, or stay registered as away."""
+
+    leave: bool
+
+
+Input: TypeAlias = (
+    StoreReplied
+    | LockReplied
+    | TimerFired
+    | Remembered
+    | RememberFailed
+    | Switched
+    | SwitchFailed
+    | Drained
+    | HeardOn
+    | BeforeDone
+    | BeforeFailed
+    | Start
+    | InstalledChanged
+    | SetAway
+    | Resign
+    | Stop
+)

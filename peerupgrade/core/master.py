@@ -1,0 +1,255 @@
+"""What a node does while it is master: watch the members, decide, commit.
+
+Theory of operation: the master keeps a copy of the store's state, fed by the members' channel, and
+reads everything again when it missed a change. From that copy `acting.next_step` decides; the store
+commits the step only if the copy was exact. So a stale copy costs a round trip and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from peerupgrade.core.acting import Progress, Step, StepName, next_step
+from peerupgrade.core.blockers import raise_blockers
+from peerupgrade.core.effects import (
+    CallStore,
+    Effect,
+    Emit,
+    Part,
+    RunBefore,
+    Timer,
+    WatchMembers,
+)
+from peerupgrade.core.record import ClusterRecord, Snapshot, newer
+from peerupgrade.core.requests import (
+    All,
+    Beat,
+    Commit,
+    Done,
+    Failed,
+    Fenced,
+    MemberHeard,
+    ReadAll,
+    Reply,
+    Request,
+)
+from peerupgrade.core.timers import Timers
+from peerupgrade.core.versions import Version
+
+_RETRY_S = 0.2
+_AGAIN_S = 1.0
+
+
+@dataclass(slots=True)
+class Master:
+    """The machine; idle unless `epoch` is set."""
+
+    timers: Timers
+    before_versions: frozenset[Version] = frozenset()  # versions that have `before` steps
+    epoch: int = 0
+    fenced: bool = False
+    before_failure: str = ""
+    snapshot: Snapshot | None = None
+    _token: str = ""
+    _durable: bool = True
+    _before_done: Version | None = None
+    _before_running: Version | None = None
+    _read_at_s: float = 0.0
+    _watching: bool = False
+    _pending: Request | None = None
+    _calls: int = 0
+    _stale: bool = False
+    _not_before_s: float = 0.0
+
+    # --- beginning and end ------------------------------------------------------------------------
+
+    def begin(self, epoch: int, token: str, durable: bool) -> list[Effect]:
+        """A mastership was claimed. Listening comes first, then reading: nothing is missed."""
+        self.epoch, self._token, self._durable = epoch, token, durable
+        self.fenced, self.before_failure = False, ""
+        self.snapshot, self._pending, self._watching = None, None, False
+        self._before_done = self._before_running = None
+        self._not_before_s = 0.0
+        return [WatchMembers(True), Emit("master", f"epoch {epoch}")]
+
+    def end(self) -> list[Effect]:
+        """The mastership is over."""
+        epoch, self.epoch = self.epoch, 0
+        self.snapshot, self._pending = None, None
+        return [WatchMembers(False), Emit("master no more", f"epoch {epoch}")]
+
+    # --- inputs -----------------------------------------------------------------------------------
+
+    def watching(self, now: float) -> list[Effect]:
+        """The members' channel is subscribed (again)."""
+        self._watching = True
+        return self.read_again(now)
+
+    def read_again(self, now: float) -> list[Effect]:
+        """The copy cannot be trusted any more."""
+        self._stale = True
+        return self.decide(now)
+
+    def heard_member(self, now: float, heard: MemberHeard) -> list[Effect]:
+        """One member changed."""
+        if self.snapshot is None or heard.members_revision <= self.snapshot.members_revision:
+            return []
+        if heard.members_revision != self.snapshot.members_revision + 1:
+            return self.read_again(now)
+        members = dict(self.snapshot.members)
+        if heard.member is None:
+            members.pop(heard.id, None)
+        else:
+            members[heard.id] = heard.member
+        self.snapshot = replace(
+            self.snapshot, members=members, members_revision=heard.members_revision
+        )
+        return self.decide(now)
+
+    def heard_record(self, now: float, record: ClusterRecord) -> list[Effect]:
+        """Somebody else changed the record, for example a hold."""
+        if self.snapshot is None or not self.snapshot.verified:
+            return self.read_again(now)
+        if record.identity != self.snapshot.identity:
+            return self.read_again(now)
+        if newer(record, self.snapshot.record):
+            self.snapshot = replace(self.snapshot, record=record)
+        return self.decide(now)
+
+    def heard_beat(self, now: float, beat: Beat) -> list[Effect]:
+        """Our own beat says what the store has: a missed change shows here."""
+        if self.snapshot is None or self._pending is not None:
+            return []
+        if beat.members_revision > self.snapshot.members_revision:
+            return self.read_again(now)
+        return []
+
+    def before_done(self, now: float, version: Version) -> list[Effect]:
+        """The `before` steps of a version have succeeded."""
+        self._before_running, self._before_done, self.before_failure = None, version, ""
+        return self.decide(now)
+
+    def before_failed(self, now: float, error: str) -> list[Effect]:
+        """They will be tried again."""
+        self._before_running, self.before_failure = None, error
+        self._not_before_s = now + _AGAIN_S
+        return [Emit("before step failed", error), *self.decide(now)]
+
+    def replied(self, now: float, call: int, reply: Reply) -> list[Effect]:
+        """The store answered."""
+        if call != self._calls or self._pending is None:
+            return []
+        request, self._pending = self._pending, None
+        match reply:
+            case All(snapshot):
+                self.snapshot, self._read_at_s = snapshot, now
+            case Done(view, durable):
+                assert isinstance(request, Commit)
+                return self._committed(now, request, view.record, durable)
+            case Fenced():
+                self.fenced = True
+                return []
+            case Failed():
+                self._stale = True
+                return [self.timers.set(Timer.DECIDE, now + _RETRY_S)]
+            case _:  # refused, conflict or unverified: look again before deciding again
+                self._stale = True
+                if not self._conflict_is_news(request):
+                    return [self.timers.set(Timer.DECIDE, now + _RETRY_S)]
+        return self.decide(now)
+
+    def _conflict_is_news(self, request: Request) -> bool:
+        """A lost race is answered by reading at once; anything else might go in circles."""
+        return isinstance(request, Commit) and not request.repair
+
+    def _committed(
+        self, now: float, request: Commit, record: ClusterRecord | None, durable: bool
+    ) -> list[Effect]:
+        self._durable = durable
+        if not durable:
+            self._not_before_s = now + _AGAIN_S
+        if self.snapshot is not None and record is not None:
+            if request.repair:
+                self._stale = True
+            else:
+                self.snapshot = replace(self.snapshot, record=record)
+        return [Emit("committed", request.step), *self.decide(now)]
+
+    # --- deciding ---------------------------------------------------------------------------------
+
+    def store_now_ms(self, now: float) -> int:
+        """The store's clock, never ahead of itself."""
+        if self.snapshot is None:
+            return 0
+        return self.snapshot.now_ms + int((now - self._read_at_s) * 1000)
+
+    def decide(self, now: float) -> list[Effect]:
+        """Commit the next step, or find out what is awaited."""
+        if not self.epoch or not self._watching or self._pending is not None or self.fenced:
+            return []
+        if self.snapshot is None or self._stale:
+            self._stale = False
+            return self._ask(ReadAll())
+        if now < self._not_before_s:
+            return [self.timers.set(Timer.DECIDE, self._not_before_s)]
+        step = next_step(self.snapshot, self.store_now_ms(now), self._progress())
+        if step is not None:
+            return self._ask(self._commit(step))
+        return self._before_steps(now) + self._wake(now)
+
+    def _progress(self) -> Progress:
+        assert self.snapshot is not None
+        record = self.snapshot.record
+        needed = record is not None and record.raising and record.floor in self.before_versions
+        return Progress(self._durable, self._before_done, needed)
+
+    def _before_steps(self, now: float) -> list[Effect]:
+        """Run them once everything else is ready for the raise."""
+        snapshot = self.snapshot
+        assert snapshot is not None
+        record = snapshot.record
+        if record is None or not record.raising or not self._progress().before_needed:
+            return []
+        assert record.floor is not None
+        ready = record.before != record.floor and self._before_done != record.floor
+        if not ready or self._before_running is not None:
+            return []
+        if raise_blockers(snapshot, self.store_now_ms(now)):
+            return []
+        self._before_running = record.floor
+        return [RunBefore(record.floor)]
+
+    def _wake(self, now: float) -> list[Effect]:
+        """Some things happen by the clock alone: the end of a hold, of a quarantine, of a lease."""
+        snapshot = self.snapshot
+        assert snapshot is not None
+        store_now_ms = self.store_now_ms(now)
+        record = snapshot.record
+        moments = [snapshot.quarantine_until_ms]
+        if record is not None and record.hold is not None:
+            moments.append(record.hold.until_ms)
+        if not snapshot.verified:
+            moments += [member.lease_until_ms for member in snapshot.members.values()]
+        ahead_ms = [moment - store_now_ms for moment in moments if moment > store_now_ms]
+        if not ahead_ms:
+            return []
+        return [self.timers.set(Timer.DECIDE, now + min(ahead_ms) / 1000 + 0.001)]
+
+    def _commit(self, step: Step) -> Commit:
+        assert self.snapshot is not None
+        assert self.snapshot.record is not None
+        return Commit(
+            token=self._token,
+            epoch=self.epoch,
+            revision=self.snapshot.record.revision,
+            members_revision=self.snapshot.members_revision,
+            record=step.record,
+            step=str(step.name),
+            inputs=step.inputs,
+            repair=step.name is StepName.VERIFIED,
+        )
+
+    def _ask(self, request: Request) -> list[Effect]:
+        self._pending = request
+        self._calls += 1
+        return [CallStore(Part.MASTER, request, self._calls)]

@@ -1,0 +1,677 @@
+"""One node's own membership: from the first word with the store to the confirmed switch.
+
+Theory of operation: at any time at most one request is under way. `_next_request` looks at what is
+known and names the one request that is missing; every answer and everything heard only changes what
+is known. So a lost answer, a restart or a store that forgot all lead through the same door.
+
+    read -> (init | attach) -> admit -> remember -> switch -> drain -> report
+
+A newer record is applied in this order, whatever way it came: it is remembered on disk (R11), the
+application's callbacks run, operations of the older version drain (R15), the node confirms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from random import Random
+
+from peerupgrade.core.effects import (
+    CallStore,
+    Drain,
+    Effect,
+    Emit,
+    Memory,
+    Operate,
+    Part,
+    Remember,
+    SetTimer,
+    Stopped,
+    Switch,
+    Timer,
+)
+from peerupgrade.core.record import ClusterRecord, Member, Standing, ahead, newer
+from peerupgrade.core.requests import (
+    Admit,
+    Admitted,
+    Attach,
+    Attached,
+    Conflict,
+    Done,
+    Failed,
+    Init,
+    Leave,
+    NotMember,
+    Read,
+    Refused,
+    Reply,
+    Report,
+    Request,
+    Unverified,
+    View,
+)
+from peerupgrade.core.timers import Timers
+from peerupgrade.core.versions import Version
+
+_RETRY_S = (0.1, 2.0)
+_POLL_S = 0.5
+_SWITCH_RETRY_S = (1.0, 30.0)
+
+
+class NodeState(StrEnum):
+    """What a node is doing, in one word."""
+
+    STARTING = "starting"
+    STANDBY = "standby"
+    OPERATING = "operating"
+    SUSPENDED = "suspended"
+    REFUSED = "refused"
+    EXCLUDED = "excluded"
+    AWAY = "away"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What a node is told about itself. `lease_s` 0 means policy freeze."""
+
+    id: str
+    installed: Version
+    lowest: Version
+    lease_s: float = 0.0
+    lease_margin_s: float = 1.0  # the longest guarded operation
+    address: str = ""
+    zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    bootstrap_expect: int = 1
+    quarantine_s: float = 5.0
+
+    @property
+    def store_lease_ms(self) -> int:
+        """R7: the store's side is longer, by clock drift and the longest guarded operation."""
+        if self.lease_s == 0:
+            return 0
+        return round((self.lease_s * 1.02 + self.lease_margin_s) * 1000)
+
+    @property
+    def quarantine_ms(self) -> int:
+        """R16: at least a whole lease."""
+        return max(round(self.quarantine_s * 1000), self.store_lease_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """What the store was told last."""
+
+    standing: Standing
+    seen: int = 0
+    operating: Version | None = None
+    operating_revision: int = 0
+    failure: str = ""
+
+
+@dataclass(slots=True)
+class Membership:
+    """The machine."""
+
+    config: NodeConfig
+    memory: Memory
+    rng: Random
+    timers: Timers
+    state: NodeState = NodeState.STARTING
+    reason: str = "it has not been admitted yet"
+    refusal: Refused | None = None
+    view: View | None = None
+    operating: Version | None = None
+    failure: str = ""
+    lease_deadline_s: float = 0.0
+    store_failure: str = ""  # why the store's last answer is missing
+    _stale: bool = True
+    _calls: int = 0
+    _pending: Request | None = None
+    _registered: bool = False
+    _standing: Standing = Standing.STANDBY
+    _admit_again: bool = False
+    _attached_to: str = ""
+    _tried: tuple[int, int] = (-1, -1)  # the record at which admission or attaching was refused
+    _reported: _Reported = _Reported(Standing.STANDBY)
+    _renew: bool = False
+    _retries: int = 0
+    _wanted: Memory | None = None  # what shall be on disk and is not yet
+    _disk_failed: bool = False
+    _next_record: ClusterRecord | None = None
+    _switching: Version | None = None
+    _switch_attempt: int = 0
+    _switch_failures: int = 0
+    _draining: bool = False
+    _stop: bool | None = None  # leave? once the end was asked for
+
+    # --- what others may know ---------------------------------------------------------------------
+
+    @property
+    def registered(self) -> bool:
+        """True while the store has this process as a member."""
+        return self._registered and self._stop is None
+
+    @property
+    def standing(self) -> Standing:
+        """What this node may do, by the store's last word and its own."""
+        return self._standing
+
+    @property
+    def incarnation(self) -> int:
+        """Of this membership."""
+        return self.memory.incarnation
+
+    @property
+    def record(self) -> ClusterRecord | None:
+        """The newest record that is on this node's disk, or else that was read."""
+        return self.memory.record or (self.view.record if self.view else None)
+
+    def obeys(self, record: ClusterRecord) -> bool:
+        """R24: only what comes from the store that admitted this node."""
+        known = self.record
+        return (
+            record.identity == self._attached_to
+            and known is not None
+            and record.generation == known.generation
+        )
+
+    # --- inputs -----------------------------------------------------------------------------------
+
+    def start(self) -> list[Effect]:
+        """Draw the token of this start, and keep it before anyone sees it."""
+        if self.memory.token and not self._token_was_admitted:
+            return self._remember(self.memory)
+        return self._new_token()
+
+    def heard_subscribed(self, now: float) -> list[Effect]:
+        """Whatever was said while nobody listened must be read."""
+        self._stale = True
+        self._retries = 0
+        return self.step(now)
+
+    def heard_record(self, now: float, record: ClusterRecord) -> list[Effect]:
+        """A broadcast: obeyed if it is this store's, else a reason to look."""
+        if not self.obeys(record):
+            self._stale = True
+            return self.step(now)
+        if self.view is None or self.view.record is None or newer(record, self.view.record):
+            self.view = View(record, record.identity)
+        return self._consider(record) + self.step(now)
+
+    def heard_excluded(self, node_id: str, incarnation: int) -> list[Effect]:
+        """S8: an excluded incarnation never operates again."""
+        if node_id != self.config.id or incarnation != self.incarnation or not self._registered:
+            return []
+        self._registered = False
+        return self._suspend(NodeState.EXCLUDED, "it was excluded; start it again")
+
+    def doubt(self, now: float) -> list[Effect]:
+        """The store may have lost writes, or this node missed a broadcast."""
+        self._stale = True
+        return self.step(now)
+
+    def installed_changed(self, now: float, installed: Version, lowest: Version) -> list[Effect]:
+        """Other software is installed: admission decides anew."""
+        if (installed, lowest) == (self.config.installed, self.config.lowest):
+            return []
+        self.config = replace(self.config, installed=installed, lowest=lowest)
+        self._admit_again, self._tried = True, (-1, -1)
+        if self.state is NodeState.REFUSED:
+            self.state, self.refusal = NodeState.SUSPENDED, None
+        return self.step(now)
+
+    def set_away(self, now: float, away: bool) -> list[Effect]:
+        """R26: not serving, while software is replaced."""
+        if away and self._standing is Standing.SERVING:
+            self._standing = Standing.AWAY
+            return self._suspend(NodeState.AWAY, "it was told not to serve") + self.step(now)
+        if not away and self._standing is Standing.AWAY:
+            self._admit_again, self._tried = True, (-1, -1)
+            return self.step(now)
+        return []
+
+    def stop(self, now: float, leave: bool) -> list[Effect]:
+        """End of the process: leave, or stay registered as away."""
+        if self._stop is not None:
+            return []
+        self._stop = leave
+        effects = self._suspend(NodeState.STOPPED, "it is stopping")
+        if not self._registered:
+            return [*effects, Stopped()]
+        return effects + self.step(now)
+
+    def renew_lease(self, now: float) -> list[Effect]:
+        """Time to confirm the membership."""
+        self._renew = True
+        return self.step(now)
+
+    def check_lease(self, now: float) -> list[Effect]:
+        """R6: whoever cannot confirm its membership in time suspends itself."""
+        if not self.config.lease_s or not self._registered or now < self.lease_deadline_s:
+            return []
+        self._registered, self._tried = False, (-1, -1)
+        suspended = self._suspend(
+            NodeState.SUSPENDED, "its lease has ended without word from the store"
+        )
+        return suspended + self._new_token()
+
+    def retry(self, now: float) -> list[Effect]:
+        """After a pause: look again."""
+        self._stale = True
+        return self.step(now)
+
+    # --- the next request -------------------------------------------------------------------------
+
+    def step(self, now: float) -> list[Effect]:
+        """Ask for the one thing that is missing, if any."""
+        if self._pending is not None or not self.memory.token or self._disk_first:
+            return []
+        request = self._next_request()
+        if request is None:
+            return []
+        if isinstance(request, _Wait):
+            return [self.timers.set(Timer.RETRY_STORE, now + _POLL_S)]
+        self._pending = request
+        self._calls += 1
+        return [CallStore(Part.MEMBERSHIP, request, self._calls)]
+
+    @property
+    def _disk_first(self) -> bool:
+        """Nothing is asked before the disk has what the last answer said."""
+        if self._wanted is None:
+            return False
+        # With a full disk a member can still say so.
+        return not self._disk_failed or self._wanted.incarnation != self.memory.incarnation
+
+    def _next_request(self) -> Request | _Wait | None:
+        if self._stop is not None:
+            return self._farewell()
+        if self.state in (NodeState.REFUSED, NodeState.EXCLUDED):
+            return None
+        if self._stale or self.view is None:
+            return Read()
+        record = self.view.record
+        if record is None:
+            if self.memory.record is None:
+                return self._init()
+            return self._attach(self.memory.record)
+        remembered = self.memory.record
+        foreign = remembered is not None and remembered.generation != record.generation
+        if foreign or not self.view.verified or (remembered and ahead(remembered, record)):
+            return self._reconcile(record, remembered)
+        if not self._registered or self._admit_again or self._standing is Standing.STANDBY:
+            return self._admit() if record.order != self._tried else None
+        return self._report(record)
+
+    def _reconcile(
+        self, record: ClusterRecord, remembered: ClusterRecord | None
+    ) -> Request | _Wait | None:
+        """The store is not the one that it was."""
+        assert self.view is not None
+        if remembered is None:
+            return _Wait()
+        attached = self._attached_to == self.view.identity
+        lost = self.view.verified  # by its own word it is fine, yet it knows less than we do
+        if (attached and not lost and not self._renew) or record.order == self._tried:
+            return _Wait()
+        return self._attach(remembered)
+
+    def _init(self) -> Request:
+        generation = f"{self.rng.getrandbits(64):016x}"
+        return Init(generation, self.config.bootstrap_expect, self.config.quarantine_ms)
+
+    def _attach(self, memory: ClusterRecord) -> Request:
+        self._renew = False
+        epoch = max(memory.epoch, self.memory.epoch)
+        return Attach(self._member(), replace(memory, epoch=epoch), self.config.quarantine_ms)
+
+    def _admit(self) -> Request:
+        remembered = self.memory.record
+        return Admit(
+            id=self.config.id,
+            token=self.memory.token,
+            previous_token=self.memory.previous_token,
+            incarnation=self.memory.incarnation,
+            generation=remembered.generation if remembered else "",
+            installed=self.config.installed,
+            lowest=self.config.lowest,
+            lease_ms=self.config.store_lease_ms,
+            address=self.config.address,
+            zone=self.config.zone,
+            labels=self.config.labels,
+        )
+
+    def _report(self, record: ClusterRecord) -> Request | None:
+        due = self._due(record)
+        if due == self._reported and not self._renew:
+            return None
+        self._renew = False
+        return self._report_of(due, record.generation)
+
+    def _report_of(self, due: _Reported, generation: str) -> Report:
+        return Report(
+            id=self.config.id,
+            incarnation=self.incarnation,
+            generation=generation,
+            standing=due.standing,
+            seen=due.seen,
+            operating=due.operating,
+            operating_revision=due.operating_revision,
+            failure=due.failure,
+        )
+
+    def _due(self, record: ClusterRecord) -> _Reported:
+        """What the store should know; equal to the last report when there is nothing new."""
+        told, remembered = self._reported, self.memory.record
+        if remembered is None:
+            return told
+        seen = told.seen
+        if record.raising and remembered.revision >= record.floor_revision:
+            seen = max(seen, record.floor_revision)
+        due = replace(told, standing=self._standing, seen=seen, failure=self.failure)
+        confirmed = self.operating is not None and self.operating == remembered.acting
+        if confirmed and not self._draining and told.operating_revision < record.raised_revision:
+            due = replace(
+                due, operating=self.operating, operating_revision=remembered.revision, failure=""
+            )
+        return due
+
+    def _farewell(self) -> Request | None:
+        record = self.record
+        if not self._registered or record is None:
+            return None
+        if self._stop:
+            return Leave(self.config.id, self.incarnation, record.generation)
+        return self._report_of(replace(self._reported, standing=Standing.AWAY), record.generation)
+
+    def _member(self) -> Member:
+        """This node, as it attaches: what it operates at, or standby if it does not."""
+        serves = self._registered and self._standing is not Standing.STANDBY
+        operates = serves and self.operating is not None and not self._draining
+        remembered = self.memory.record
+        confirmed = operates and remembered is not None and remembered.acting == self.operating
+        return Member(
+            id=self.config.id,
+            incarnation=self.memory.incarnation,
+            token=self.memory.token,
+            installed=self.config.installed,
+            lowest=self.config.lowest,
+            standing=self._standing if serves else Standing.STANDBY,
+            operating=self.operating if operates else None,
+            operating_revision=remembered.revision if confirmed and remembered else 0,
+            failure=self.failure,
+            lease_ms=self.config.store_lease_ms,
+            address=self.config.address,
+            zone=self.config.zone,
+            labels=self.config.labels,
+        )
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    def replied(self, now: float, call: int, reply: Reply, asked_s: float) -> list[Effect]:
+        """The store answered, or did not."""
+        if call != self._calls or self._pending is None:
+            return []
+        request, self._pending = self._pending, None
+        if isinstance(reply, Failed):
+            return self._store_failed(now, reply)
+        self._retries, self.store_failure = 0, ""
+        if self._stop is not None:
+            return self._stop_replied(now, request)
+        self._look(reply)
+        match reply:
+            case Admitted():
+                effects = self._admitted(reply, asked_s)
+            case Attached():
+                effects = self._attached(request, reply, asked_s)
+            case Done():
+                effects = self._report_done(request, asked_s)
+            case Refused():
+                effects = self._refused(reply)
+            case NotMember():
+                effects = self._not_member(reply)
+            case _:
+                effects = []
+        if self.view is not None and self.view.record is not None and self.view.verified:
+            effects += self._consider(self.view.record)
+        return effects + self._lease_timer(now) + self.step(now)
+
+    def _look(self, reply: Reply) -> None:
+        """Every answer shows the record as it is now."""
+        match reply:
+            case View():
+                self.view, self._stale = reply, False
+            case (
+                Admitted() | Attached() | Done() | Refused() | NotMember() | Unverified() | Conflict()
+            ):
+                self.view, self._stale = reply.view, False
+            case _:
+                pass
+
+    def _store_failed(self, now: float, failed: Failed) -> list[Effect]:
+        self.store_failure = failed.reason
+        self._stale = True
+        if self._stop is not None:
+            return [Stopped()]
+        self._retries += 1
+        low, high = _RETRY_S
+        wait_s = min(high, low * 2 ** min(self._retries, 10)) * self.rng.uniform(0.5, 1.0)
+        return [self.timers.set(Timer.RETRY_STORE, now + wait_s)]
+
+    def _stop_replied(self, now: float, request: Request) -> list[Effect]:
+        if isinstance(request, Leave) or (
+            isinstance(request, Report) and request.standing is Standing.AWAY
+        ):
+            self._registered = False
+            return [Stopped()]
+        return self.step(now)  # the answer to something asked before
+
+    def _admitted(self, reply: Admitted, asked_s: float) -> list[Effect]:
+        record = reply.view.record
+        assert record is not None
+        fresh = not self._registered or reply.incarnation != self.incarnation
+        was, self._standing = self._standing, reply.standing
+        self._registered, self._admit_again = True, False
+        self._attached_to = reply.view.identity
+        self.lease_deadline_s = asked_s + self.config.lease_s
+        serves = reply.standing is Standing.SERVING
+        self._tried = (-1, -1) if serves else record.order
+        if fresh or was is not Standing.SERVING or not serves:
+            self._reported = _Reported(reply.standing, seen=record.revision)
+        effects = [] if serves else self._suspend(NodeState.STANDBY, reply.rule)
+        if not fresh:
+            return effects + self._apply()
+        effects.append(Emit("admitted", f"incarnation {reply.incarnation}, {reply.standing}"))
+        memory = replace(
+            self.memory, incarnation=reply.incarnation, admitted_token=self.memory.token
+        )
+        return effects + self._remember(self._with_record(memory, record))
+
+    def _attached(self, request: Request, reply: Attached, asked_s: float) -> list[Effect]:
+        assert isinstance(request, Attach)
+        self._attached_to = reply.view.identity
+        if reply.view.verified:  # the store had lost nothing
+            return []
+        self._tried = (-1, -1)
+        self.lease_deadline_s = asked_s + self.config.lease_s
+        member = request.member
+        self._standing = member.standing
+        was_registered, self._registered = self._registered, True
+        self._reported = _Reported(
+            member.standing, 0, member.operating, member.operating_revision, member.failure
+        )
+        attached = Emit("attached", "the store may have lost writes")
+        if was_registered:
+            return [attached]
+        # This start has not been admitted: it will be, as a new incarnation.
+        self.memory = replace(self.memory, admitted_token=self.memory.token)
+        return [attached, *self._new_token()]
+
+    def _report_done(self, request: Request, asked_s: float) -> list[Effect]:
+        if isinstance(request, Report) and self._registered:
+            self._reported = _Reported(
+                request.standing,
+                request.seen,
+                request.operating,
+                request.operating_revision,
+                request.failure,
+            )
+            self.lease_deadline_s = asked_s + self.config.lease_s
+        return []
+
+    def _refused(self, reply: Refused) -> list[Effect]:
+        if reply.view.record is not None:
+            self._tried = reply.view.record.order
+        self.refusal = reply
+        self._admit_again = False
+        if reply.rule == "excluded" and not self._registered and self.operating is None:
+            return self._new_token()  # an earlier start was excluded, not this one
+        starting = self.state is NodeState.STARTING
+        state = NodeState.REFUSED if starting else NodeState.SUSPENDED
+        return self._suspend(state, reply.rule)
+
+    def _not_member(self, reply: NotMember) -> list[Effect]:
+        self._registered = False
+        self._tried = (-1, -1)
+        stone = reply.tombstone
+        if stone is not None and stone.incarnation == self.incarnation:
+            return self._suspend(NodeState.EXCLUDED, f"excluded by {stone.by}: {stone.reason}")
+        return self._suspend(NodeState.SUSPENDED, "the store does not know it any more")
+
+    # --- memory -----------------------------------------------------------------------------------
+
+    @property
+    def _token_was_admitted(self) -> bool:
+        return self.memory.admitted_token == self.memory.token
+
+    def _new_token(self) -> list[Effect]:
+        """A new admission needs a new token; the admitted one proves whose the name is."""
+        previous = self.memory.admitted_token or self.memory.previous_token
+        token = f"{self.rng.getrandbits(128):032x}"
+        return self._remember(replace(self.memory, token=token, previous_token=previous))
+
+    def _remember(self, memory: Memory) -> list[Effect]:
+        self._wanted = memory
+        return [Remember(memory)]
+
+    def remembered(self, now: float, memory: Memory) -> list[Effect]:
+        """It is on disk: now it may be acted on."""
+        if memory != self._wanted:
+            return []
+        self._wanted, self.memory, self._disk_failed = None, memory, False
+        record, self._next_record = self._next_record, None
+        effects = self._consider(record) if record is not None else []
+        return effects + self._apply() + self.step(now)
+
+    def remember_failed(self, now: float, error: str) -> list[Effect]:
+        """The disk refused: what is not on disk is not operated at."""
+        self._disk_failed = True
+        self.failure = f"cannot remember on disk: {error}"
+        retry = self.timers.set(Timer.RETRY_SWITCH, now + _SWITCH_RETRY_S[0])
+        return [Emit("disk failed", error), retry, *self.step(now)]
+
+    def _consider(self, record: ClusterRecord) -> list[Effect]:
+        """Remember a newer record, then apply it."""
+        if self._wanted is not None:
+            if newer(record, self._next_record):
+                self._next_record = record
+            return []
+        memory = self._with_record(self.memory, record)
+        return self._remember(memory) if memory != self.memory else []
+
+    def _with_record(self, memory: Memory, record: ClusterRecord) -> Memory:
+        """R10: `memory` with the record if that is newer, and never below what was operated at."""
+        if not self._registered or self._standing is not Standing.SERVING:
+            return memory
+        if record.identity != self._attached_to:
+            return memory
+        known = memory.record
+        if known is not None:
+            if record.generation != known.generation or not newer(record, known):
+                return memory
+            if known.acting and (record.acting is None or record.acting < known.acting):
+                self._stale = True
+                return memory
+        return replace(memory, record=record, epoch=max(record.epoch, memory.epoch))
+
+    # --- operating --------------------------------------------------------------------------------
+
+    def _apply(self) -> list[Effect]:
+        """Operate as the remembered record says, as far as this node may."""
+        record = self.memory.record
+        if not self._registered or self._standing is not Standing.SERVING or self._stop is not None:
+            return []
+        if record is None or record.acting is None or self._switching is not None:
+            return []
+        if not self.config.lowest <= record.acting <= self.config.installed:  # R12
+            return self._suspend(
+                NodeState.SUSPENDED,
+                f"the cluster acts at {record.acting}, this node supports {self.config.lowest}"
+                f" to {self.config.installed}",
+            )
+        if self.operating == record.acting:
+            return []
+        self._switching = record.acting
+        self._switch_attempt += 1
+        return [Switch(record.acting, self.operating, self._switch_attempt)]
+
+    def switched(self, now: float, attempt: int) -> list[Effect]:
+        """All callbacks have run: from here on the node operates at the new version."""
+        if attempt != self._switch_attempt or self._switching is None:
+            return []
+        version, self._switching = self._switching, None
+        self.failure, self._switch_failures = "", 0
+        if not self._registered or self._standing is not Standing.SERVING or self._stop is not None:
+            return []
+        self.operating, self._draining = version, True
+        self.state, self.reason = NodeState.OPERATING, ""
+        self.refusal = None
+        effects: list[Effect] = [Operate(version, ""), Drain(version, self._switch_attempt)]
+        return effects + self._apply() + self.step(now)
+
+    def switch_failed(self, now: float, attempt: int, error: str) -> list[Effect]:
+        """The node stays at its old operating version, says why, and tries again."""
+        if attempt != self._switch_attempt or self._switching is None:
+            return []
+        self._switching = None
+        self.failure = error
+        self._switch_failures += 1
+        low, high = _SWITCH_RETRY_S
+        wait_s = min(high, low * 2 ** (self._switch_failures - 1))
+        retry = self.timers.set(Timer.RETRY_SWITCH, now + wait_s)
+        return [retry, Emit("callback failed", error), *self.step(now)]
+
+    def retry_switch(self, now: float) -> list[Effect]:
+        """Try again what failed."""
+        if self._wanted is not None:
+            return [Remember(self._wanted)]
+        return self._apply() + self.step(now)
+
+    def drained(self, now: float, attempt: int) -> list[Effect]:
+        """R15: no operation of the older version is under way any more."""
+        if attempt != self._switch_attempt:
+            return []
+        self._draining = False
+        return self.step(now)
+
+    def _suspend(self, state: NodeState, reason: str) -> list[Effect]:
+        self.state, self.reason = state, reason
+        if self.operating is None:
+            return []
+        self.operating, self._draining = None, False
+        return [Operate(None, reason)]
+
+    def _lease_timer(self, now: float) -> list[Effect]:
+        if not self.config.lease_s or not self._registered:
+            return []
+        renew_s = max(now, self.lease_deadline_s - self.config.lease_s * 2 / 3)
+        lapse: SetTimer = self.timers.set(Timer.LEASE, self.lease_deadline_s)
+        return [self.timers.set(Timer.RENEW_LEASE, renew_s), lapse]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Nothing to ask now; look again after a while."""

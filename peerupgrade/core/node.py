@@ -1,0 +1,243 @@
+"""A whole node, composed of its machines, without a clock, a socket or a disk.
+
+    handle(now, input) -> effects
+
+`now` is the node's own clock in seconds: it must also count while the machine sleeps. Whoever
+drives a node (the asyncio runtime, the simulator) carries the effects out and feeds their results
+back as inputs; nothing waits in here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import assert_never
+
+from peerupgrade.core.effects import (
+    BeforeDone,
+    BeforeFailed,
+    Drained,
+    Effect,
+    HeardOn,
+    Input,
+    InstalledChanged,
+    LockReplied,
+    Memory,
+    Part,
+    Remembered,
+    RememberFailed,
+    Resign,
+    SetAway,
+    Start,
+    Stop,
+    StoreReplied,
+    Switched,
+    SwitchFailed,
+    Timer,
+    TimerFired,
+)
+from peerupgrade.core.master import Master
+from peerupgrade.core.membership import Membership, NodeConfig
+from peerupgrade.core.mastership import Mastership
+from peerupgrade.core.record import Standing
+from peerupgrade.core.requests import (
+    Beat,
+    Claimed,
+    DoubtHeard,
+    ExcludedHeard,
+    Freed,
+    MemberHeard,
+    RecordHeard,
+    Subscribed,
+    Unverified,
+)
+from peerupgrade.core.timers import Timers
+from peerupgrade.core.versions import Version
+
+
+@dataclass(frozen=True, slots=True)
+class MastershipConfig:
+    """How the master is found."""
+
+    servers: int = 1
+    ttl_s: float = 3.0
+
+
+@dataclass(slots=True)
+class Node:
+    """The composition. Public attributes may be read, never written."""
+
+    config: NodeConfig
+    lock: MastershipConfig
+    memory: Memory
+    rng: Random
+    before_versions: frozenset[Version] = frozenset()
+    timers: Timers = field(default_factory=Timers)
+    membership: Membership = field(init=False)
+    mastership: Mastership = field(init=False)
+    master: Master = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.membership = Membership(self.config, self.memory, self.rng, self.timers)
+        self.mastership = Mastership(
+            self.config.id, self.lock.servers, self.lock.ttl_s, self.rng, self.timers
+        )
+        self.mastership.epoch_known = self.memory.epoch
+        self.master = Master(self.timers, self.before_versions)
+
+    def handle(self, now: float, event: Input) -> list[Effect]:
+        """Take one input.
+
+        Args:
+            now: the node's clock in seconds; never smaller than at the call before.
+            event: what happened.
+
+        Returns:
+            What is to be done now, in this order.
+        """
+        effects = self.membership.check_lease(now)
+        if self.mastership.must_step_down(now):
+            effects += self.mastership.resign(now, 0.0)
+            effects += self._follow_mastership(now, durable=True)
+        effects += self._dispatch(now, event)
+        durable = True
+        if isinstance(event, StoreReplied) and isinstance(event.reply, Claimed):
+            durable = event.reply.durable
+        effects += self._follow_mastership(now, durable)
+        return effects
+
+    def _follow_mastership(self, now: float, durable: bool) -> list[Effect]:
+        """Keep the three machines in step."""
+        effects = self.mastership.set_eligible(now, self.membership.registered)
+        if self.master.fenced and self.mastership.holding:
+            effects += self.mastership.resign(now, self.lock.ttl_s / 3)
+        if self.mastership.holding and self.master.epoch != self.mastership.epoch:
+            effects += self.master.begin(self.mastership.epoch, self.mastership.token, durable)
+        elif not self.mastership.holding and self.master.epoch:
+            effects += self.master.end()
+        return effects
+
+    def _dispatch(self, now: float, event: Input) -> list[Effect]:
+        match event:
+            case StoreReplied():
+                return self._store_replied(now, event)
+            case LockReplied(server, round_, reply):
+                return self.mastership.lock_replied(now, server, round_, reply)
+            case TimerFired():
+                return self._timer(now, event)
+            case HeardOn():
+                return self._heard(now, event)
+            case Remembered(memory):
+                return self.membership.remembered(now, memory)
+            case RememberFailed(error):
+                return self.membership.remember_failed(now, error)
+            case Switched(attempt):
+                return self.membership.switched(now, attempt)
+            case SwitchFailed(attempt, error):
+                return self.membership.switch_failed(now, attempt, error)
+            case Drained(attempt):
+                return self.membership.drained(now, attempt)
+            case BeforeDone(version):
+                return self.master.before_done(now, version)
+            case BeforeFailed(_, error):
+                return self.master.before_failed(now, error)
+            case _:
+                return self._command(now, event)
+
+    def _command(
+        self, now: float, event: Start | InstalledChanged | SetAway | Resign | Stop
+    ) -> list[Effect]:
+        match event:
+            case Start():
+                return self.membership.start()
+            case InstalledChanged(installed, lowest):
+                return self.membership.installed_changed(now, installed, lowest)
+            case SetAway(away):
+                return self.membership.set_away(now, away)
+            case Resign():
+                return self.mastership.hand_over(now)
+            case Stop(leave):
+                return self.mastership.hand_over(now) + self.membership.stop(now, leave)
+            case _:
+                assert_never(event)
+
+    def _store_replied(self, now: float, event: StoreReplied) -> list[Effect]:
+        match event.part:
+            case Part.MEMBERSHIP:
+                return self.membership.replied(now, event.call, event.reply, event.asked_s)
+            case Part.MASTER:
+                return self.master.replied(now, event.call, event.reply)
+            case Part.MASTERSHIP:
+                if event.call != self.mastership.round:
+                    return []
+                effects = self.mastership.claim_replied(now, event.reply)
+                if isinstance(event.reply, Unverified):
+                    effects += self.membership.doubt(now)
+                return effects
+            case _:
+                assert_never(event.part)
+
+    def _timer(self, now: float, fired: TimerFired) -> list[Effect]:
+        if not self.timers.due(fired):
+            return []
+        match fired.timer:
+            case Timer.CONTEND:
+                return self.mastership.contend(now)
+            case Timer.ROUND:
+                return self.mastership.round_over(now)
+            case Timer.EXTEND:
+                return self.mastership.extend(now)
+            case Timer.STEP_DOWN | Timer.LEASE:
+                return []  # `handle` has already looked at the clock
+            case Timer.RETRY_STORE:
+                return self.membership.retry(now)
+            case Timer.RETRY_SWITCH:
+                return self.membership.retry_switch(now)
+            case Timer.RENEW_LEASE:
+                return self.membership.renew_lease(now)
+            case Timer.DECIDE:
+                return self.master.decide(now)
+            case _:
+                assert_never(fired.timer)
+
+    def _heard(self, now: float, event: HeardOn) -> list[Effect]:
+        match event.heard:
+            case Subscribed():
+                if event.members:
+                    return self.master.watching(now) if self.master.epoch else []
+                return self.membership.heard_subscribed(now)
+            case RecordHeard(record):
+                self.mastership.epoch_known = max(self.mastership.epoch_known, record.epoch)
+                effects = self.membership.heard_record(now, record)
+                if self.master.epoch:
+                    effects += self.master.heard_record(now, record)
+                return effects
+            case MemberHeard():
+                return self.master.heard_member(now, event.heard) if self.master.epoch else []
+            case Beat():
+                return self._beat(now, event.heard)
+            case Freed():
+                return self.mastership.heard_freed(now)
+            case ExcludedHeard(node_id, incarnation):
+                return self.membership.heard_excluded(node_id, incarnation)
+            case DoubtHeard():
+                effects = self.membership.doubt(now)
+                if self.master.epoch:
+                    effects += self.master.read_again(now)
+                return effects
+            case _:
+                assert_never(event.heard)
+
+    def _beat(self, now: float, beat: Beat) -> list[Effect]:
+        effects = self.mastership.heard_beat(now, beat)
+        known = self.membership.view
+        if known is None or known.record is None or beat.revision != known.record.revision:
+            effects += self.membership.doubt(now)  # a broadcast was missed, or the store went back
+        if self.master.epoch == beat.epoch:
+            effects += self.master.heard_beat(now, beat)
+        return effects
+
+    @property
+    def standing(self) -> Standing | None:
+        """What the store was told last; None while not registered."""
+        return self.membership.standing if self.membership.registered else None

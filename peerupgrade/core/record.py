@@ -1,0 +1,167 @@
+"""What the cluster agrees on, and what is known of each member.
+
+Theory of operation: the store holds one `ClusterRecord`, one `Member` for each registered node and
+a counter `members_revision` that grows with every change of a member. A decision is made from all
+three (`Snapshot`) and is committed only if none of them has moved since.
+
+Records of one generation are ordered by `(revision, epoch)`: a commit makes a new revision, a claim
+of mastership makes a new epoch at the same revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from peerupgrade.core.versions import Version
+
+
+class Standing(StrEnum):
+    """What a registered member may do."""
+
+    SERVING = "serving"
+    STANDBY = "standby"  # counts in the minimum, may not operate yet
+    AWAY = "away"  # told us that it does not serve now, for example while software is replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An operator's word that the acting version must not rise."""
+
+    by: str
+    reason: str
+    at_ms: int
+    until_ms: int = 0  # 0: until it is released
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """An upgrade that has begun: somewhere a version above the acting one is installed."""
+
+    before: str  # the acting version when it began
+    started_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The last upgrade that ended."""
+
+    before: str
+    version: str
+    started_at_ms: int
+    ended_at_ms: int
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first newer installed version to the end."""
+        return (self.ended_at_ms - self.started_at_ms) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecord:
+    """What the cluster agrees on. `acting`, `floor` and `data` are None until it has formed."""
+
+    generation: str
+    revision: int = 0
+    epoch: int = 0
+    master: str = ""
+    acting: Version | None = None
+    floor: Version | None = None  # the admission floor; above `acting` while a raise is under way
+    before: Version | None = None  # the version whose `before` steps have succeeded
+    data: Version | None = None
+    lowest: Version | None = None  # the highest "lowest supported" of the members
+    floor_revision: int = 0
+    raised_revision: int = 0
+    settled_revision: int = 0  # equals raised_revision once every member has confirmed
+    floor_at_ms: int = 0
+    raised_at_ms: int = 0
+    hold: Hold | None = None
+    upgrade: Upgrade | None = None
+    completion: Completion | None = None
+    bootstrap_expect: int = 1
+    created_at_ms: int = 0
+    identity: str = ""  # the server process that this record was last verified on
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Records of one generation are ordered by this."""
+        return (self.revision, self.epoch)
+
+    @property
+    def raising(self) -> bool:
+        """True while the admission floor is above the acting version."""
+        return self.acting is not None and self.floor is not None and self.floor > self.acting
+
+    @property
+    def settled(self) -> bool:
+        """True when every member has confirmed the acting version."""
+        return self.acting is not None and self.settled_revision >= self.raised_revision
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One admitted node as the store knows it."""
+
+    id: str
+    incarnation: int
+    token: str
+    installed: Version
+    lowest: Version
+    standing: Standing = Standing.STANDBY
+    seen: int = 0  # the newest revision that it has acknowledged
+    operating: Version | None = None
+    operating_revision: int = 0  # it confirmed that it operates as this revision says
+    failure: str = ""  # why it could not switch, in its own words
+    lease_ms: int = 0  # 0: policy freeze, its registration never ends by itself
+    lease_until_ms: int = 0
+    address: str = ""
+    zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    attached: str = ""  # the identity of the store when it last registered or attached
+    joined_at_ms: int = 0
+    changed_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A member that was excluded; its incarnation never returns."""
+
+    id: str
+    incarnation: int
+    token: str
+    by: str
+    reason: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The store at one moment: everything that a decision may be made from."""
+
+    record: ClusterRecord | None
+    members: Mapping[str, Member]
+    members_revision: int
+    now_ms: int
+    identity: str  # the server process that answered
+    quarantine_until_ms: int = 0
+    excluded: Mapping[str, Tombstone] = field(default_factory=dict)
+
+    @property
+    def verified(self) -> bool:
+        """True when the record belongs to the server process that answered."""
+        return self.record is not None and self.record.identity == self.identity
+
+
+def newer(record: ClusterRecord, than: ClusterRecord | None) -> bool:
+    """True if `record` is later than `than`; both of one generation."""
+    return than is None or record.order > than.order
+
+
+def ahead(memory: ClusterRecord, store: ClusterRecord) -> bool:
+    """True if a node remembers more than the store has: the store lost writes."""
+    if memory.revision > store.revision:
+        return True
+    if memory.acting is None:
+        return False
+    return store.acting is None or memory.acting > store.acting

@@ -1,0 +1,97 @@
+"""Refusals in words: which rule, whose versions, and what would let the node in."""
+
+from __future__ import annotations
+
+from peerupgrade.core.requests import Refused
+from peerupgrade.core.versions import Version
+from peerupgrade.errors import RefusedError
+
+
+def explain(refused: Refused, node_id: str, installed: Version, lowest: Version) -> RefusedError:
+    """The error to show to whoever tried.
+
+    Args:
+        refused: the store's answer.
+        node_id: who asked.
+        installed: the version installed there.
+        lowest: the lowest version that it supports.
+    """
+    message, hint = _words(refused, node_id, installed, lowest)
+    return RefusedError(message, rule=refused.rule, hint=hint)
+
+
+def _words(refused: Refused, node_id: str, installed: Version, lowest: Version) -> tuple[str, str]:
+    record, other = refused.view.record, refused.other
+    acting = record.acting if record else None
+    floor = record.floor if record else None
+    data = record.data if record else None
+    match refused.rule:
+        case "installed_below_acting":
+            return (
+                f"node {node_id!r} is not admitted: installed {installed}, the cluster acts at"
+                f" {acting}",
+                f"install {acting} or newer",
+            )
+        case "installed_below_floor":
+            return (
+                f"node {node_id!r} is not admitted: installed {installed}, the cluster is about"
+                f" to act at {floor}",
+                f"install {floor} or newer, or try again should that upgrade be withdrawn",
+            )
+        case "lowest_above_acting":
+            return (
+                f"node {node_id!r} is not admitted: it supports {lowest} to {installed}, the"
+                f" cluster acts at {acting}",
+                f"install a version that still supports {acting}, or bring the cluster to"
+                f" {lowest} first",
+            )
+        case "lowest_above_data":
+            return (
+                f"node {node_id!r} is not admitted: it supports {lowest} to {installed}, shared"
+                f" data may still be in the format of {data}",
+                f"install a version that still supports {data}, or wait until the data is"
+                f" converted to {lowest}",
+            )
+        case "name_taken":
+            where = f" at {other.address}" if other and other.address else ""
+            number = other.incarnation if other else 0
+            return (
+                f"the name {node_id!r} belongs to another node (incarnation {number}{where})",
+                "choose another name; if that node is gone for good and its state directory"
+                f" with it: peerupgrade exclude {node_id} --confirm-stopped",
+            )
+        case "excluded":
+            stone = refused.tombstone
+            who = f" by {stone.by}: {stone.reason}" if stone else ""
+            return (
+                f"node {node_id!r} was excluded{who}",
+                "start it again to be admitted anew",
+            )
+        case "other_generation":
+            generation = record.generation if record else "?"
+            return (
+                f"node {node_id!r} remembers another cluster than the one in the store"
+                f" (generation {generation})",
+                "point it at its own store; or, if the cluster was set up anew on purpose,"
+                " remove its state directory",
+            )
+        case "left_behind":
+            return (
+                f"node {node_id!r} has operated at a newer version than {acting}, at which the"
+                " cluster now acts with members that have nothing newer",
+                "install the newer version on all members, or remove this node's state directory",
+            )
+        case "may_be_alive":
+            return (
+                f"node {node_id!r} goes on through outages and may be alive",
+                "make sure that its process is stopped, then: --confirm-stopped",
+            )
+        case "lease_runs":
+            return (
+                f"node {node_id!r} may still operate: its lease has not ended",
+                "wait for its end, or stop it and say --confirm-stopped",
+            )
+        case "no_hold":
+            return ("no hold is set", "peerupgrade status shows the cluster")
+        case rule:
+            return (f"the store refused: {rule}", "peerupgrade why shows what stands in the way")

@@ -1,0 +1,367 @@
+"""Everything that can be asked of the store and of a lock server, and every answer.
+
+Each store request is one atomic step there; the adapters for Redis and for memory answer alike.
+All times are milliseconds of the store's own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing, Tombstone
+from peerupgrade.core.versions import Version
+
+# --- asked of the store ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The record alone: what a node needs after it (re)subscribed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAll:
+    """Record, members and exclusions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """Make the cluster record where there is none."""
+
+    generation: str
+    bootstrap_expect: int
+    quarantine_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Register a node, or register it anew with other versions."""
+
+    id: str
+    token: str  # new with every start of the process
+    previous_token: str  # of the start before, from disk: proof that the name is this node's
+    incarnation: int  # the last one known, from disk
+    generation: str  # "" if none is remembered
+    installed: Version
+    lowest: Version
+    lease_ms: int = 0
+    address: str = ""
+    zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a member does now; renews its lease."""
+
+    id: str
+    incarnation: int
+    generation: str
+    standing: Standing
+    seen: int
+    operating: Version | None
+    operating_revision: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A member's own farewell."""
+
+    id: str
+    incarnation: int
+    generation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    """Remove a member that does not answer. That incarnation never returns."""
+
+    id: str
+    by: str
+    reason: str
+    confirm_stopped: bool
+    incarnation: int  # the one that was judged; another one is left alone
+
+
+@dataclass(frozen=True, slots=True)
+class SetHold:
+    """Set a hold; `reason` and `by` are shown to everyone."""
+
+    by: str
+    reason: str
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseHold:
+    """End a hold."""
+
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Take the next epoch; the lock in the store must hold `token`."""
+
+    id: str
+    token: str
+    epoch_floor: int  # the highest epoch that any lock server or the node itself remembers
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Write the record, if nothing moved that it was decided from.
+
+    `record` is the record as it shall be; the store itself counts the revision and stamps the
+    times. `repair` pins the identity of the server after its quarantine.
+    """
+
+    token: str
+    epoch: int
+    revision: int
+    members_revision: int
+    record: ClusterRecord
+    step: str
+    inputs: str  # what the decision was made from, for the history
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """An admitted node brings its memory to a store that may have lost writes."""
+
+    member: Member
+    memory: ClusterRecord
+    quarantine_ms: int
+
+
+Request: TypeAlias = (
+    Read
+    | ReadAll
+    | Init
+    | Admit
+    | Report
+    | Leave
+    | Exclude
+    | SetHold
+    | ReleaseHold
+    | Claim
+    | Commit
+    | Attach
+)
+
+# --- answered by the store ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The record as the store has it now."""
+
+    record: ClusterRecord | None
+    identity: str
+
+    @property
+    def verified(self) -> bool:
+        """True when the record belongs to the server process that answered."""
+        return self.record is not None and self.record.identity == self.identity
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Answer to `ReadAll`."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Registered. With `standing` STANDBY, `rule` says why it may not operate yet."""
+
+    incarnation: int
+    standing: Standing
+    rule: str
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The memory was taken in; a master verifies the store when the quarantine is over."""
+
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Written. `durable`: as many replicas as are asked for have confirmed it."""
+
+    view: View
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The master's epoch."""
+
+    epoch: int
+    view: View
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A rule forbids it; nothing was written."""
+
+    rule: str
+    view: View
+    other: Member | None = None
+    tombstone: Tombstone | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotMember:
+    """The node is not registered under this incarnation."""
+
+    view: View
+    tombstone: Tombstone | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """The store's identity changed, or there is no record: nothing was written."""
+
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Something moved that the decision was made from; nothing was written."""
+
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Another mastership has begun; nothing was written."""
+
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No answer. It may or may not have been done."""
+
+    reason: str
+
+
+Reply: TypeAlias = (
+    View
+    | All
+    | Admitted
+    | Attached
+    | Done
+    | Claimed
+    | Refused
+    | NotMember
+    | Unverified
+    | Conflict
+    | Fenced
+    | Failed
+)
+
+# --- lock servers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Set the lock key if it is free."""
+
+    token: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Prolong the lock key if it still holds `token`; never makes it anew."""
+
+    token: str
+    ttl_ms: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Remove the lock key if it holds `token`, and tell the others that it is free."""
+
+    token: str
+
+
+LockRequest: TypeAlias = Acquire | Extend | Release
+
+
+@dataclass(frozen=True, slots=True)
+class LockReply:
+    """Answer of one lock server. `remaining_ms`: how long somebody else's key still lives."""
+
+    granted: bool
+    remaining_ms: int = 0
+    epoch: int = 0  # the highest epoch that this lock server remembers
+    answered: bool = True
+
+
+# --- heard over pub/sub ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHeard:
+    """A new record was committed."""
+
+    record: ClusterRecord
+
+
+@dataclass(frozen=True, slots=True)
+class MemberHeard:
+    """A member changed; `member` is None when `id` was removed. Only a master listens."""
+
+    id: str
+    member: Member | None
+    members_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The master has extended its lease."""
+
+    epoch: int
+    revision: int
+    members_revision: int
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """The master has given its lease back."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludedHeard:
+    """A member was excluded."""
+
+    id: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtHeard:
+    """Somebody found that the store may have lost writes: attach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The subscription was (re)made: whatever was said meanwhile is lost."""
+
+
+Heard: TypeAlias = RecordHeard | MemberHeard | Beat | Freed | ExcludedHeard | DoubtHeard | Subscribed
