@@ -217,11 +217,13 @@ class TestClient:
             async with connected(link, single=single) as client:
                 await client.set(KEY, 0)
                 os.kill(server.pid, signal.SIGSTOP)
-                try:
-                    with pytest.raises(UnavailableError), redis_errors(link.url, "count"):
+                # It goes on while a second attempt, if there were one, would be under way.
+                loop = asyncio.get_running_loop()
+                loop.call_later(0.5, os.kill, server.pid, signal.SIGCONT)
+                with pytest.raises(UnavailableError), redis_errors(link.url, "count"):
+                    async with asyncio.timeout(10):
                         await client.incr(KEY)
-                finally:
-                    os.kill(server.pid, signal.SIGCONT)
+                await asyncio.sleep(0.5)
             async with connected(link_to(server.url)) as client:
                 assert int(await client.get(KEY)) <= 1
 
@@ -337,6 +339,21 @@ class TestErrors:
             finally:
                 os.kill(server.pid, signal.SIGCONT)
             assert 0.2 < time.monotonic() - begin < 5
+
+    @pytest.mark.asyncio
+    async def test_the_timeout_is_for_the_whole_of_connecting(self):
+        async def slow(reader, writer):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                while await reader.read(1000):
+                    await asyncio.sleep(0.3)
+                    writer.write(b"+OK\r\n" * 3)
+            writer.close()
+
+        async with await asyncio.start_server(slow, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            link = link_to(f"redis://:{PASSWORD}@127.0.0.1:{port}/1", timeout_s=0.5)
+            with pytest.raises(UnavailableError, match="did not answer in time"):
+                await link.connect(single=False)
 
     @on_every_server
     @pytest.mark.asyncio
