@@ -235,7 +235,7 @@ def verify_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
     for member in _sorted(snapshot):
         suspended = member.lease_ms > 0 and now_ms >= member.lease_until_ms
         away = member.standing is Standing.AWAY
-        if member.attached != snapshot.identity and not suspended and not away:
+        if member.attached != snapshot.quarantine_until_ms and not suspended and not away:
             found.append(
                 Blocker(
                     Code.NOT_ATTACHED,

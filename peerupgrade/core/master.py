@@ -45,6 +45,7 @@ class Master:
     """The machine; idle unless `epoch` is set."""
 
     timers: Timers
+    quarantine_s: float = 5.0
     before_versions: frozenset[Version] = frozenset()  # versions that have `before` steps
     epoch: int = 0
     fenced: bool = False
@@ -60,6 +61,8 @@ class Master:
     _calls: int = 0
     _stale: bool = False
     _not_before_s: float = 0.0
+    _doubt: int = 0
+    _doubt_since_s: float = 0.0
 
     # --- beginning and end ------------------------------------------------------------------------
 
@@ -124,6 +127,11 @@ class Master:
             return self.read_again(now)
         return []
 
+    def saw_doubt(self, now: float, doubt: int) -> None:
+        """R16 by the node's own clock, too: the server's may jump."""
+        if doubt != self._doubt:
+            self._doubt, self._doubt_since_s = doubt, now
+
     def before_done(self, now: float, version: Version) -> list[Effect]:
         """The `before` steps of a version have succeeded."""
         self._before_running, self._before_done, self.before_failure = None, version, ""
@@ -143,6 +151,8 @@ class Master:
         match reply:
             case All(snapshot):
                 self.snapshot, self._read_at_s = snapshot, now
+                if not snapshot.verified:
+                    self.saw_doubt(now, snapshot.quarantine_until_ms)
             case Done(view, durable):
                 assert isinstance(request, Commit)
                 return self._committed(now, request, view.record, durable)
@@ -193,6 +203,9 @@ class Master:
         if now < self._not_before_s:
             return [self.timers.set(Timer.DECIDE, self._not_before_s)]
         step = next_step(self.snapshot, self.store_now_ms(now), self._progress())
+        trusted_s = self._doubt_since_s + self.quarantine_s
+        if step is not None and step.name is StepName.VERIFIED and now < trusted_s:
+            return [self.timers.set(Timer.DECIDE, trusted_s)]
         if step is not None:
             return self._ask(self._commit(step))
         return self._before_steps(now) + self._wake(now)

@@ -57,6 +57,7 @@ from peerupgrade.core.versions import Version
 _RETRY_S = (0.1, 2.0)
 _POLL_S = 0.5
 _SWITCH_RETRY_S = (1.0, 30.0)
+_NEVER = ("", -1, -1)
 
 
 class NodeState(StrEnum):
@@ -126,6 +127,7 @@ class Membership:
     operating: Version | None = None
     failure: str = ""
     lease_deadline_s: float = 0.0
+    epoch_heard: int = 0  # the highest epoch that this node has heard of
     store_failure: str = ""  # why the store's last answer is missing
     _stale: bool = True
     _calls: int = 0
@@ -133,8 +135,9 @@ class Membership:
     _registered: bool = False
     _standing: Standing = Standing.STANDBY
     _admit_again: bool = False
-    _attached_to: str = ""
-    _tried: tuple[int, int] = (-1, -1)  # the record at which admission or attaching was refused
+    _attached_to: str = ""  # the server process whose word is obeyed
+    _attached_in: int = 0  # the doubt in which this node has said what it remembers
+    _tried: tuple[str, int, int] = _NEVER  # the record at which admission or attaching was refused
     _reported: _Reported = _Reported(Standing.STANDBY)
     _renew: bool = False
     _retries: int = 0
@@ -218,10 +221,14 @@ class Membership:
         if (installed, lowest) == (self.config.installed, self.config.lowest):
             return []
         self.config = replace(self.config, installed=installed, lowest=lowest)
-        self._admit_again, self._tried = True, (-1, -1)
+        self._admit_again, self._tried = True, _NEVER
         if self.state is NodeState.REFUSED:
             self.state, self.refusal = NodeState.SUSPENDED, None
-        return self.step(now)
+        effects: list[Effect] = []
+        if self.operating is not None and not lowest <= self.operating <= installed:
+            reason = f"it operates at {self.operating} and now supports {lowest} to {installed}"
+            effects = self._suspend(NodeState.SUSPENDED, reason)
+        return effects + self.step(now)
 
     def set_away(self, now: float, away: bool) -> list[Effect]:
         """R26: not serving, while software is replaced."""
@@ -229,7 +236,7 @@ class Membership:
             self._standing = Standing.AWAY
             return self._suspend(NodeState.AWAY, "it was told not to serve") + self.step(now)
         if not away and self._standing is Standing.AWAY:
-            self._admit_again, self._tried = True, (-1, -1)
+            self._admit_again, self._tried = True, _NEVER
             return self.step(now)
         return []
 
@@ -252,7 +259,7 @@ class Membership:
         """R6: whoever cannot confirm its membership in time suspends itself."""
         if not self.config.lease_s or not self._registered or now < self.lease_deadline_s:
             return []
-        self._registered, self._tried = False, (-1, -1)
+        self._registered, self._tried = False, _NEVER
         suspended = self._suspend(
             NodeState.SUSPENDED, "its lease has ended without word from the store"
         )
@@ -303,7 +310,7 @@ class Membership:
         if foreign or not self.view.verified or (remembered and ahead(remembered, record)):
             return self._reconcile(record, remembered)
         if not self._registered or self._admit_again or self._standing is Standing.STANDBY:
-            return self._admit() if record.order != self._tried else None
+            return self._admit() if _mark(record) != self._tried else None
         return self._report(record)
 
     def _reconcile(
@@ -312,10 +319,10 @@ class Membership:
         """The store is not the one that it was."""
         assert self.view is not None
         if remembered is None:
-            return _Wait()
-        attached = self._attached_to == self.view.identity
+            return _Wait() if record.acting is not None else self._init()
+        attached = self._attached_in == self.view.doubt != 0
         lost = self.view.verified  # by its own word it is fine, yet it knows less than we do
-        if (attached and not lost and not self._renew) or record.order == self._tried:
+        if (attached and not lost and not self._renew) or _mark(record) == self._tried:
             return _Wait()
         return self._attach(remembered)
 
@@ -325,7 +332,7 @@ class Membership:
 
     def _attach(self, memory: ClusterRecord) -> Request:
         self._renew = False
-        epoch = max(memory.epoch, self.memory.epoch)
+        epoch = max(memory.epoch, self.memory.epoch, self.epoch_heard)
         return Attach(self._member(), replace(memory, epoch=epoch), self.config.quarantine_ms)
 
     def _admit(self) -> Request:
@@ -478,7 +485,7 @@ class Membership:
         self._attached_to = reply.view.identity
         self.lease_deadline_s = asked_s + self.config.lease_s
         serves = reply.standing is Standing.SERVING
-        self._tried = (-1, -1) if serves else record.order
+        self._tried = _NEVER if serves else _mark(record)
         if fresh or was is not Standing.SERVING or not serves:
             self._reported = _Reported(reply.standing, seen=record.revision)
         effects = [] if serves else self._suspend(NodeState.STANDBY, reply.rule)
@@ -492,10 +499,10 @@ class Membership:
 
     def _attached(self, request: Request, reply: Attached, asked_s: float) -> list[Effect]:
         assert isinstance(request, Attach)
-        self._attached_to = reply.view.identity
+        self._attached_to, self._attached_in = reply.view.identity, reply.view.doubt
         if reply.view.verified:  # the store had lost nothing
             return []
-        self._tried = (-1, -1)
+        self._tried = _NEVER
         self.lease_deadline_s = asked_s + self.config.lease_s
         member = request.member
         self._standing = member.standing
@@ -524,7 +531,7 @@ class Membership:
 
     def _refused(self, reply: Refused) -> list[Effect]:
         if reply.view.record is not None:
-            self._tried = reply.view.record.order
+            self._tried = _mark(reply.view.record)
         self.refusal = reply
         self._admit_again = False
         if reply.rule == "excluded" and not self._registered and self.operating is None:
@@ -535,7 +542,7 @@ class Membership:
 
     def _not_member(self, reply: NotMember) -> list[Effect]:
         self._registered = False
-        self._tried = (-1, -1)
+        self._tried = _NEVER
         stone = reply.tombstone
         if stone is not None and stone.incarnation == self.incarnation:
             return self._suspend(NodeState.EXCLUDED, f"excluded by {stone.by}: {stone.reason}")
@@ -670,6 +677,11 @@ class Membership:
         renew_s = max(now, self.lease_deadline_s - self.config.lease_s * 2 / 3)
         lapse: SetTimer = self.timers.set(Timer.LEASE, self.lease_deadline_s)
         return [self.timers.set(Timer.RENEW_LEASE, renew_s), lapse]
+
+
+def _mark(record: ClusterRecord) -> tuple[str, int, int]:
+    """Tells one state of the record from every other."""
+    return (record.generation, *record.order)
 
 
 @dataclass(frozen=True, slots=True)

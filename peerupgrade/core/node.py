@@ -83,7 +83,8 @@ class Node:
             self.config.id, self.lock.servers, self.lock.ttl_s, self.rng, self.timers
         )
         self.mastership.epoch_known = self.memory.epoch
-        self.master = Master(self.timers, self.before_versions)
+        quarantine_s = self.config.quarantine_ms / 1000
+        self.master = Master(self.timers, quarantine_s, self.before_versions)
 
     def handle(self, now: float, event: Input) -> list[Effect]:
         """Take one input.
@@ -95,6 +96,7 @@ class Node:
         Returns:
             What is to be done now, in this order.
         """
+        self.membership.epoch_heard = self.mastership.epoch_known
         effects = self.membership.check_lease(now)
         if self.mastership.must_step_down(now):
             effects += self.mastership.resign(now, 0.0)
@@ -109,6 +111,9 @@ class Node:
     def _follow_mastership(self, now: float, durable: bool) -> list[Effect]:
         """Keep the three machines in step."""
         effects = self.mastership.set_eligible(now, self.membership.registered)
+        view = self.membership.view
+        if view is not None and view.doubt:
+            self.master.saw_doubt(now, view.doubt)
         if self.master.fenced and self.mastership.holding:
             effects += self.mastership.resign(now, self.lock.ttl_s / 3)
         if self.mastership.holding and self.master.epoch != self.mastership.epoch:

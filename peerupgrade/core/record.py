@@ -118,7 +118,7 @@ class Member:
     address: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    attached: str = ""  # the identity of the store when it last registered or attached
+    attached: int = 0  # the doubt about the store in which it last said what it remembers
     joined_at_ms: int = 0
     changed_at_ms: int = 0
 
@@ -144,7 +144,7 @@ class Snapshot:
     members_revision: int
     now_ms: int
     identity: str  # the server process that answered
-    quarantine_until_ms: int = 0
+    quarantine_until_ms: int = 0  # names the doubt, too
     excluded: Mapping[str, Tombstone] = field(default_factory=dict)
 
     @property
@@ -154,8 +154,11 @@ class Snapshot:
 
 
 def newer(record: ClusterRecord, than: ClusterRecord | None) -> bool:
-    """True if `record` is later than `than`; both of one generation."""
-    return than is None or record.order > than.order
+    """True if `record` is later than `than`; both of one generation.
+
+    A newer revision of an older mastership is none: it belongs to writes that the store lost (R24).
+    """
+    return than is None or (record.order > than.order and record.epoch >= than.epoch)
 
 
 def ahead(memory: ClusterRecord, store: ClusterRecord) -> bool:

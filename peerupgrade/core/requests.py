@@ -163,6 +163,7 @@ class View:
 
     record: ClusterRecord | None
     identity: str
+    doubt: int = 0  # names the quarantine while the store is not verified; 0: none has begun
 
     @property
     def verified(self) -> bool:

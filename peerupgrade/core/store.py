@@ -64,6 +64,9 @@ from peerupgrade.core.requests import (
 )
 
 
+EPOCH_STRIDE = 1000
+
+
 @dataclass(slots=True)
 class LockState:
     """The lock on one server, and the highest epoch that it was told."""
@@ -110,7 +113,16 @@ class _Step:
 
     @property
     def view(self) -> View:
-        return View(self.state.record, self.identity)
+        record, state = self.state.record, self.state
+        doubted = record is not None and record.identity != self.identity
+        doubt = state.quarantine_until_ms if doubted and state.suspect == self.identity else 0
+        return View(record, self.identity, doubt)
+
+    @property
+    def quarantined(self) -> bool:
+        """True until the quarantine of this very server process has begun and ended."""
+        began = self.state.suspect == self.identity
+        return not began or self.now_ms < self.state.quarantine_until_ms
 
     def write(self, record: ClusterRecord, kind: str, by: str, inputs: str = "") -> None:
         """Put the record, remember in the history, tell everyone."""
@@ -149,8 +161,16 @@ class _Step:
 
     def begin_quarantine(self, quarantine_ms: int) -> None:
         """R16: from here until a master has verified the store, nothing joins and nothing rises."""
-        self.state.suspect = self.identity
-        self.state.quarantine_until_ms = self.now_ms + quarantine_ms
+        state = self.state
+        assert state.record is not None
+        # R30: the epochs that the store may have forgotten are never given again.
+        epoch = state.record.epoch + EPOCH_STRIDE
+        state.record = replace(state.record, identity="", epoch=epoch)
+        state.suspect = self.identity
+        # The moment also names this doubt, so it is never the same twice.
+        state.quarantine_until_ms = max(
+            state.quarantine_until_ms + 1, self.now_ms + quarantine_ms
+        )
         self.heard.append(DoubtHeard())
 
 
@@ -215,8 +235,11 @@ def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:
 
 
 def _init(step: _Step, request: Init) -> Reply:
-    if step.state.record is None:
-        record = ClusterRecord(
+    state, record = step.state, step.state.record
+    # A cluster that has not formed yet has nothing to lose: on another server it begins anew.
+    unformed = record is not None and record.acting is None and record.identity != step.identity
+    if record is None or unformed:
+        created = ClusterRecord(
             generation=request.generation,
             revision=1,
             bootstrap_expect=request.bootstrap_expect,
@@ -224,9 +247,12 @@ def _init(step: _Step, request: Init) -> Reply:
             identity=step.identity,
         )
         # An empty store may be a wiped one: whoever remembers more has this long to say so.
-        step.state.suspect = step.identity
-        step.state.quarantine_until_ms = step.now_ms + request.quarantine_ms
-        step.write(record, "created", "")
+        state.members.clear()
+        state.members_revision += 1
+        state.master_token = ""
+        state.suspect = step.identity
+        state.quarantine_until_ms = step.now_ms + request.quarantine_ms
+        step.write(created, "created", "")
     return step.view
 
 
@@ -296,7 +322,6 @@ def _admitted_member(
         address=request.address,
         zone=request.zone,
         labels=request.labels,
-        attached=step.identity,
         joined_at_ms=known.joined_at_ms if again and known else step.now_ms,
         changed_at_ms=step.now_ms,
     )
@@ -343,8 +368,7 @@ def _exclude(step: _Step, request: Exclude) -> Reply:
     state, record = step.state, step.state.record
     if record is None:
         return Unverified(step.view)
-    quarantined = state.suspect != step.identity or step.now_ms < state.quarantine_until_ms
-    if record.identity != step.identity and quarantined:  # R16
+    if record.identity != step.identity and step.quarantined:  # R16
         return Unverified(step.view)
     known = state.members.get(request.id)
     if known is None:
@@ -383,8 +407,8 @@ def _hold(step: _Step, request: SetHold | ReleaseHold) -> Reply:
 
 def _claim(step: _Step, request: Claim) -> Reply:
     state, record = step.state, step.state.record
-    if record is None:
-        return Unverified(step.view)
+    if record is None or (record.identity != step.identity and state.suspect != step.identity):
+        return Unverified(step.view)  # R30: the store may have forgotten the newest epochs
     if state.lock.token != request.token or step.now_ms >= state.lock.until_ms:
         return Refused("not_held", step.view)
     if state.master_token != request.token:
@@ -403,7 +427,7 @@ def _commit(step: _Step, request: Commit) -> Reply:
     if request.epoch != record.epoch or request.token != state.master_token:  # R1
         return Fenced(step.view)
     if request.repair:
-        if state.suspect != step.identity or step.now_ms < state.quarantine_until_ms:  # R16
+        if step.quarantined:  # R16
             return Unverified(step.view)
     elif record.identity != step.identity:
         return Unverified(step.view)
@@ -437,7 +461,7 @@ def _attach(step: _Step, request: Attach) -> Reply:
         return NotMember(step.view, state.excluded.get(request.member.id))
     elif record.identity == step.identity:
         if not ahead(memory, record):
-            return Attached(step.view)
+            return Attached(step.view)  # nothing was lost, nothing to bring
         if memory.acting and any(m.installed < memory.acting for m in state.members.values()):
             return Refused("left_behind", step.view)
         _merge(step, record, request)
@@ -448,7 +472,7 @@ def _attach(step: _Step, request: Attach) -> Reply:
     step.put_member(
         replace(
             request.member,
-            attached=step.identity,
+            attached=state.quarantine_until_ms,
             lease_until_ms=step.now_ms + lease_ms if lease_ms else 0,
             changed_at_ms=step.now_ms,
         )
@@ -460,7 +484,7 @@ def _bring_back(step: _Step, request: Attach) -> None:
     """The store is empty, or somebody has just begun a new cluster on it: R17."""
     state = step.state
     state.members.clear()
-    state.record = replace(request.memory, identity="", master="")
+    state.record = replace(request.memory, master="")
     state.master_token = ""
     step.begin_quarantine(request.quarantine_ms)
     step.note("brought back", request.member.id, "the store had no record of this cluster", None)
@@ -471,8 +495,9 @@ def _merge(step: _Step, record: ClusterRecord, request: Attach) -> None:
     memory = request.memory
     if step.state.suspect != step.identity or record.identity == step.identity:
         step.begin_quarantine(request.quarantine_ms)
-        step.state.record = replace(record, identity="")
         step.note("doubted", request.member.id, "the store's identity changed", record)
+        assert step.state.record is not None
+        record = step.state.record
     if not ahead(memory, record) and memory.epoch <= record.epoch:
         return
     newest = memory if memory.revision > record.revision else record

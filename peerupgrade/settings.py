@@ -1,0 +1,135 @@
+"""All settings of a node, in one frozen dataclass.
+
+Precedence, lowest first: the defaults here, a TOML file, environment variables (``PEERUPGRADE_`` and
+the name in capitals), flags. Units are in the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from peerupgrade.errors import ConfigError
+
+_NAME_CHARS_MAX = 128
+_TTL_S_MIN = 0.6
+_LOCK_SERVERS = (1, 3, 5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a node is set up.
+
+    Attributes:
+        name: of this node; unique in its cluster.
+        cluster: name of the cluster; several may share one store.
+        installed: installed version, PEP 440.
+        lowest_supported: oldest version whose behaviour and data it can still serve; the installed
+            one's major release, `X.0`, if empty.
+        store: URL of the store; empty: the node starts a server of its own.
+        lock_servers: URLs of further lock servers; with the store they are 1, 3 or 5.
+        state_dir: where the node remembers; empty: `~/.local/state/peerupgrade/CLUSTER/NAME`.
+        bootstrap_expect: nodes that must be there before a new cluster acts.
+        lease_s: 0 for policy `freeze` (goes on through any outage), or the length of the lease
+            of policy `suspend`.
+        guard_max_s: the longest guarded operation; a lease on the store's side is longer by it.
+        lock_ttl_s: how long a master's lease lasts.
+        quarantine_s: how long a store that may have lost writes is not trusted.
+        min_replicas: replicas that must confirm a decision; 0: one if there are any.
+        on_stop: what an orderly end means: `leave` the cluster, or `stay` a member that is away.
+        stop_timeout_s: how long an orderly end may take.
+        listen: `host:port` of the HTTP interface; port 0: any free one; empty: none.
+        token: secret that mutating calls need, and all calls when not on loopback.
+        address: how others reach this node; shown to them. Empty: the HTTP address.
+        zone, labels: shown to others.
+    """
+
+    name: str
+    installed: str
+    cluster: str = "default"
+    lowest_supported: str = ""
+    store: str = field(default="", repr=False)
+    lock_servers: tuple[str, ...] = field(default=(), repr=False)
+    state_dir: str = ""
+    bootstrap_expect: int = 1
+    lease_s: float = 0.0
+    guard_max_s: float = 1.0
+    lock_ttl_s: float = 3.0
+    quarantine_s: float = 5.0
+    min_replicas: int = 0
+    on_stop: str = "leave"
+    stop_timeout_s: float = 10.0
+    listen: str = "127.0.0.1:0"
+    token: str = field(default="", repr=False)
+    address: str = ""
+    zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: names the setting, its value and what it may be.
+        """
+        for what in ("name", "cluster"):
+            _check_name(what, getattr(self, what))
+        if 1 + len(self.lock_servers) not in _LOCK_SERVERS:
+            raise ConfigError(
+                f"lock_servers has {len(self.lock_servers)} entries",
+                hint="with the store there must be 1, 3 or 5: give none, 2 or 4 more",
+            )
+        if self.lock_ttl_s < _TTL_S_MIN:
+            raise ConfigError(
+                f"lock_ttl_s is {self.lock_ttl_s}", hint=f"give at least {_TTL_S_MIN} seconds"
+            )
+        for what in ("lease_s", "guard_max_s", "quarantine_s", "stop_timeout_s"):
+            _check_at_least(what, getattr(self, what), 0)
+        _check_at_least("bootstrap_expect", self.bootstrap_expect, 1)
+        _check_at_least("min_replicas", self.min_replicas, 0)
+        if self.on_stop not in ("leave", "stay"):
+            raise ConfigError(f"on_stop is {self.on_stop!r}", hint="say 'leave' or 'stay'")
+        if self.listen:
+            host, _ = split_address(self.listen)
+            if not self.token and not is_loopback(host):
+                raise ConfigError(
+                    f"listen is {self.listen}, which others can reach, and there is no token",
+                    hint="set PEERUPGRADE_TOKEN, or listen on 127.0.0.1",
+                )
+
+
+def _check_name(what: str, value: str) -> None:
+    plain = value and all(char.isalnum() or char in "-_." for char in value)
+    if not plain or len(value) > _NAME_CHARS_MAX:
+        raise ConfigError(
+            f"{what} {value!r} cannot be used",
+            hint=f"use letters, digits, '-', '_' and '.', at most {_NAME_CHARS_MAX} characters",
+        )
+
+
+def _check_at_least(what: str, value: float, least: float) -> None:
+    if value < least:
+        raise ConfigError(f"{what} is {value}", hint=f"give at least {least}")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` as two.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"address {address!r} cannot be used", hint="give HOST:PORT")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""A deterministic world in which real nodes meet every fault; one seed decides everything."""

@@ -1,0 +1,172 @@
+"""Judges every event of a simulated world by the invariants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from peerupgrade.core.effects import Operate
+from peerupgrade.core.invariants import (
+    acting_not_above_installed,
+    data_readable,
+    mutually_understood,
+    within_supported,
+)
+from peerupgrade.core.record import ClusterRecord, Standing
+from peerupgrade.core.requests import (
+    Admit,
+    Admitted,
+    Attach,
+    Attached,
+    Claim,
+    Claimed,
+    Commit,
+    Done,
+    Exclude,
+    Leave,
+    ReleaseHold,
+    SetHold,
+    View,
+)
+from peerupgrade.core.versions import Version
+from peerupgrade.sim.world import Machine, World
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass(slots=True)
+class Checker:
+    """Ghost state: what an all-seeing observer remembers."""
+
+    exercised: Counter[str] = field(default_factory=Counter)
+    epochs: dict[tuple[str, int], str] = field(default_factory=dict)
+    commits: set[tuple[str, int, int]] = field(default_factory=set)
+    operated: dict[str, Version] = field(default_factory=dict)
+    excluded: set[tuple[str, int]] = field(default_factory=set)
+    members: set[str] = field(default_factory=set)
+    held: bool = False
+    completed: Counter[str] = field(default_factory=Counter)
+    raises: int = 0
+
+    def observe(self, world: World, kind: str, what: object) -> None:
+        """Called by the world after everything that happens."""
+        match kind, what:
+            case "effect", (Machine() as machine, Operate(version, _)):
+                self._operates(machine, version)
+            case "store", (request, reply, ClusterRecord() | None as before):
+                self._stored(world, request, reply, before)
+            case "lost", _:
+                self._lost(world)
+            case _:
+                pass
+        self._moment(world)
+
+    def _lost(self, world: World) -> None:
+        """The store forgot. What was told to replicas or to a member's disk must come back."""
+        records = [world.store.state.record]
+        records += [machine.disk.record for machine in world.machines.values()]
+        self.held = self.held and any(record and record.hold for record in records)
+
+    def _moment(self, world: World) -> None:
+        operating = world.operating()
+        record = world.store.state.record
+        verified = record is not None and record.identity == world.store.identity
+        for problem in (
+            acting_not_above_installed(record if verified else None, operating),
+            within_supported(operating),
+            mutually_understood(operating),
+            data_readable(record.data if record and verified else None, operating),
+        ):
+            if problem:
+                raise ViolationError(problem)
+        if len({node.version for node in operating}) > 1:
+            self.exercised["S7"] += 1
+        for node in operating:
+            if (node.id, node.incarnation) in self.excluded:
+                raise ViolationError(f"S8: excluded {node.id}/{node.incarnation} operates")
+
+    def _operates(self, machine: Machine, version: Version | None) -> None:
+        if version is None:
+            return
+        known = self.operated.get(machine.name)
+        if known is not None and version < known:
+            raise ViolationError(f"S5: {machine.name} goes back from {known} to {version}")
+        remembered = machine.disk.record
+        if remembered is None or remembered.acting is None or remembered.acting < version:
+            raise ViolationError(f"R11: {machine.name} operates at {version}, not on its disk")
+        self.operated[machine.name] = version
+
+    def _stored(
+        self, world: World, request: object, reply: object, before: ClusterRecord | None
+    ) -> None:
+        record = world.store.state.record
+        match request, reply:
+            case Commit(), Done():
+                assert record is not None
+                self._committed(world, request, record, before)
+            case Claim(token=token), Claimed(epoch=epoch):
+                self.exercised["S4"] += 1
+                assert record is not None
+                if self.epochs.setdefault((record.generation, epoch), token) != token:
+                    raise ViolationError(f"S4: epoch {epoch} was given twice")
+            case Admit(id=node_id), Admitted():
+                self.members.add(node_id)
+            case Attach(member=member), Attached():
+                if world.store.state.members.get(member.id):
+                    self.members.add(member.id)
+            case Leave(id=node_id), Done():
+                self.members.discard(node_id)
+            case Exclude(id=node_id, incarnation=incarnation), Done():
+                self.members.discard(node_id)
+                self.excluded.add((node_id, incarnation))
+                self.exercised["S8"] += 1
+            case SetHold(), Done(view=View()):
+                self.held = True
+            case ReleaseHold(), Done():
+                self.held = False
+            case _:
+                pass
+
+    def _committed(
+        self, world: World, request: Commit, record: ClusterRecord, before: ClusterRecord | None
+    ) -> None:
+        key = (record.generation, record.epoch, record.revision)
+        if key in self.commits:
+            raise ViolationError(f"S4: epoch and revision {key} written twice")
+        self.commits.add(key)
+        if record.hold is None and before is not None and before.hold is not None:
+            self.held = False
+        if before is None or before.acting is None or record.acting is None:
+            return
+        if record.acting < before.acting:
+            raise ViolationError(f"S2: acting goes back from {before.acting} to {record.acting}")
+        if record.acting > before.acting:
+            self._raised(world, record)
+        if request.step == "completed":
+            self._completed(world, record)
+
+    def _raised(self, world: World, record: ClusterRecord) -> None:
+        self.raises += 1
+        for rule in ("S1", "S2", "S5", "S3"):
+            self.exercised[rule] += 1
+        assert record.acting is not None
+        if self.held:
+            raise ViolationError("S12: raised although a hold was acknowledged")
+        for name in self.members:
+            machine = world.machines[name]
+            if world.versions[machine.version] < record.acting and machine.node is not None:
+                raise ViolationError(f"S13: raised to {record.acting} past {name}")
+
+    def _completed(self, world: World, record: ClusterRecord) -> None:
+        self.exercised["S16"] += 1
+        for member in world.store.state.members.values():
+            if member.installed != record.acting:
+                raise ViolationError(f"S16: complete, but {member.id} has {member.installed}")
+            late = member.operating_revision < record.raised_revision
+            if member.standing is Standing.SERVING and late:
+                raise ViolationError(f"S16: complete, but {member.id} has not confirmed")
+        assert record.completion is not None
+        started = f"{record.completion.version}@{record.completion.started_at_ms}"
+        self.completed[started] += 1

@@ -1,0 +1,192 @@
+"""One seed: a cluster, an upgrade, faults; then the faults stop, and it must converge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from random import Random
+
+from peerupgrade.core.blockers import Blocker, all_blockers
+from peerupgrade.core.requests import Exclude, ReleaseHold
+from peerupgrade.core.store import snapshot
+from peerupgrade.sim.checker import Checker, ViolationError
+from peerupgrade.sim.faults import Faults
+from peerupgrade.sim.world import Machine, World, WorldConfig
+
+FAULTS_S = 40.0
+HEAL_S = 60.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a seed ended."""
+
+    seed: int
+    problem: str = ""
+    events: int = 0
+    simulated_s: float = 0.0
+    raises: int = 0
+    fired: Counter[str] = field(default_factory=Counter)
+    exercised: Counter[str] = field(default_factory=Counter)
+    trace: list[str] = field(default_factory=list)
+    blockers: list[Blocker] = field(default_factory=list)
+    digest: str = ""
+
+
+def child(seed: int, name: str) -> Random:
+    """Randomness of one purpose: adding a purpose does not shift the others."""
+    return Random(int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "big"))
+
+
+def run_seed(
+    seed: int, nodes: int = 5, *, tracing: bool = False, only: frozenset[str] | None = None
+) -> Outcome:
+    """Run one seed to its end.
+
+    Args:
+        seed: decides everything.
+        nodes: how many machines there are at first.
+        tracing: keep the story.
+        only: the kinds of faults to use; None for all that the seed draws.
+    """
+    shape = child(seed, "shape")
+    config = WorldConfig(
+        nodes=nodes,
+        lock_servers=shape.choice((1, 1, 3)),
+        lease_s=shape.choice((0.0, 0.0, 6.0)),
+        with_replica=shape.random() < 0.5,
+        bootstrap_expect=shape.choice((1, nodes)),
+    )
+    checker = Checker()
+    world = World(config, child(seed, "world"), checker.observe, tracing=tracing)
+    faults = Faults(world, child(seed, "faults"), only=only)
+    outcome = Outcome(seed)
+    try:
+        _play(world, faults)
+        outcome.problem = _converge(world, faults, outcome)
+    except ViolationError as violation:
+        outcome.problem = str(violation)
+    outcome.events = world.agenda.count
+    outcome.simulated_s = world.agenda.now_s
+    outcome.raises = checker.raises
+    outcome.fired, outcome.exercised = faults.fired, checker.exercised
+    outcome.trace = world.trace
+    state = repr((world.store.state, world.agenda.now_s, world.rng.random()))
+    outcome.digest = blake2b(state.encode(), digest_size=8).hexdigest()
+    return outcome
+
+
+def _play(world: World, faults: Faults) -> None:
+    shape = faults.rng
+    for index in range(world.config.nodes):
+        machine = world.add(f"n{index}", world.config.first_version)
+        world.agenda.at(shape.uniform(0.0, 1.0), lambda machine=machine: world.start(machine))  # type: ignore[misc]
+    faults.plan(FAULTS_S)
+    # Somebody upgrades all the while, one machine after another.
+    for index in range(world.config.nodes):
+        time_s = 8.0 + shape.uniform(0.0, 20.0)
+        machine = world.machines[f"n{index}"]
+        world.agenda.at(time_s, lambda machine=machine: _replace(world, machine, 1))  # type: ignore[misc]
+    while world.agenda.step(FAULTS_S):
+        pass
+
+
+def _replace(world: World, machine: Machine, version: int) -> None:
+    if machine.version < version:
+        world.kill(machine)
+        machine.version = version
+        world.agenda.after(0.3, lambda: world.start(machine) if machine.node is None else None)
+
+
+def _converge(world: World, faults: Faults, outcome: Outcome) -> str:
+    """The faults stop, everybody gets the newest version: it must end by itself."""
+    faults.active = False
+    world.loss = world.duplication = 0.0
+    world.delay_s = (0.0005, 0.003)
+    store = world.store
+    store.replica_up = True
+    if not store.up:
+        store.restart()
+    for server in world.locks:
+        server.up = True
+    impostors = [key for key in world.machines if "*" in key]
+    for key in impostors:
+        world.kill(world.machines.pop(key))
+    newest = max(machine.version for machine in world.machines.values())
+    for machine in world.machines.values():
+        machine.callback_fails = 0
+        machine.store_cut = machine.bus_cut = False
+        if machine.node is not None:
+            world.resubscribe(machine)
+    if store.state.record is not None and store.state.record.hold is not None:
+        world.do(ReleaseHold("operator"), "operator")
+    deadline_s = world.agenda.now_s + HEAL_S
+    next_help_s = world.agenda.now_s + 8.0
+    while world.agenda.now_s < deadline_s:
+        until_s = min(next_help_s, deadline_s)
+        while world.agenda.step(until_s):
+            pass
+        if _converged(world):
+            return ""
+        _help(world, newest)
+        next_help_s += 4.0
+    state = world.store.state
+    outcome.blockers = all_blockers(
+        snapshot(state, store.now_ms(world.agenda.now_s), store.identity),
+        store.now_ms(world.agenda.now_s),
+    )
+    reasons = "; ".join(f"{b.code} {b.subject}: {b.evidence}" for b in outcome.blockers)
+    return f"L1: not converged after {HEAL_S:.0f} s ({reasons or 'and nothing is named'})"
+
+
+def _help(world: World, newest: int) -> None:
+    """What the operators do: start what is down, upgrade step by step, remove the dead."""
+    record = world.store.state.record
+    acting = record.acting if record is not None else None
+    for machine in world.machines.values():
+        node = machine.node
+        if world.agenda.now_s < machine.paused_until_s:
+            continue
+        at_acting = acting is not None and world.versions[machine.version] <= acting
+        if machine.version < newest and (node is None or at_acting):
+            world.kill(machine)
+            while machine.version < newest:
+                machine.version += 1
+                if acting is not None and world.versions[machine.version] > acting:
+                    break
+            world.start(machine)
+        elif node is None:
+            world.start(machine)
+        elif node.membership.state in ("refused", "excluded"):
+            _mend(world, machine)
+
+
+def _mend(world: World, machine: Machine) -> None:
+    """Follow the remedy that the refusal names."""
+    assert machine.node is not None
+    refusal = machine.node.membership.refusal
+    world.kill(machine)
+    if refusal is not None and refusal.rule == "name_taken" and refusal.other is not None:
+        other = refusal.other
+        world.do(Exclude(machine.name, "operator", "disk lost", True, other.incarnation), "op")
+    if refusal is not None and refusal.rule == "lowest_above_acting" and machine.version > 0:
+        machine.version -= 1
+    if refusal is not None and refusal.rule == "other_generation":
+        machine.disk = type(machine.disk)()
+    world.start(machine)
+
+
+def _converged(world: World) -> bool:
+    record = world.store.state.record
+    if record is None or record.acting is None or record.identity != world.store.identity:
+        return False
+    newest = max(machine.version for machine in world.machines.values())
+    version = world.versions[newest]
+    operating = world.operating()
+    return (
+        record.acting == record.data == version
+        and record.upgrade is None
+        and len(operating) == len(world.machines)
+        and all(node.version == version for node in operating)
+    )

@@ -1,0 +1,80 @@
+"""Simulated Redis servers: the real rules of the store, with the ways in which Redis forgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from peerupgrade.core.requests import Heard, LockReply, LockRequest, Reply, Request
+from peerupgrade.core.store import LockState, StoreState, execute, execute_lock
+
+
+@dataclass(slots=True)
+class SimStore:
+    """The store, its lagging copy, and what it was told to forget.
+
+    `copy` is what survives a failover or an unclean restart.
+    """
+
+    with_replica: bool
+    state: StoreState = field(default_factory=StoreState)
+    copy: StoreState = field(default_factory=StoreState)
+    up: bool = True
+    replica_up: bool = True
+    process: int = 1
+    skew_ms: int = 0
+
+    @property
+    def identity(self) -> str:
+        """Of the server process."""
+        return f"process{self.process}"
+
+    def now_ms(self, now_s: float) -> int:
+        """The server's clock."""
+        return 1_000_000 + int(now_s * 1000) + self.skew_ms
+
+    def execute(self, request: Request, now_s: float) -> tuple[Reply, list[Heard]]:
+        """Do one request."""
+        return execute(self.state, request, self.now_ms(now_s), self.identity)
+
+    def execute_lock(
+        self, request: LockRequest, now_s: float
+    ) -> tuple[LockReply, list[Heard]]:
+        """The store is lock server 0."""
+        return execute_lock(self.state.lock, request, self.now_ms(now_s), self.state)
+
+    def replicate(self) -> bool:
+        """Bring the copy up to date; False when there is none to reach."""
+        if self.with_replica and not self.replica_up:
+            return False
+        self.copy = self.state.copy()
+        return True
+
+    def restart(self) -> None:
+        """A new process that has everything."""
+        self.process += 1
+        self.up = True
+
+    def lose(self) -> None:
+        """Failover to the lagging copy, or a restart that lost the last writes."""
+        self.process += 1
+        self.state = self.copy.copy()
+        self.up = True
+
+    def wipe(self) -> None:
+        """FLUSHALL: the same process, and nothing in it."""
+        self.state = StoreState()
+        self.copy = StoreState()
+
+
+@dataclass(slots=True)
+class SimLockServer:
+    """One more lock server."""
+
+    up: bool = True
+    state: LockState = field(default_factory=LockState)
+
+    def execute_lock(
+        self, request: LockRequest, now_s: float
+    ) -> tuple[LockReply, list[Heard]]:
+        """Do one request."""
+        return execute_lock(self.state, request, int(now_s * 1000))
