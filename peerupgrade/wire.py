@@ -1,0 +1,226 @@
+"""Core types as text and bytes: what the store holds, what its channels say, what is on a disk.
+
+Theory of operation: every value becomes a flat map of strings, one entry for each of its fields,
+because that is what a hash of the store can hold and what a script there can compare. A version
+takes two entries, the text and, for the scripts, its key; only the text is ever read back. A field
+that is unknown here was written by a newer peerupgrade and is left out; a field that is missing was
+left out by an older one and gets its default.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import msgspec
+
+from peerupgrade.core.effects import Memory
+from peerupgrade.core.record import ClusterRecord, Member, Standing, Tombstone
+from peerupgrade.core.requests import (
+    Beat,
+    DoubtHeard,
+    ExcludedHeard,
+    Freed,
+    Heard,
+    MemberHeard,
+    RecordHeard,
+    Request,
+)
+from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.errors import DataError, VersionError
+
+_T = TypeVar("_T")
+_Fields = dict[str, str | dict[str, str]]
+
+_HINT = "another program may use the same keys, or this peerupgrade is too old for the data"
+_NESTED = (ClusterRecord, Member)
+_HINTS: dict[type, Mapping[str, Any]] = {}  # finding them out takes long
+_HEARD: Mapping[str, type[Heard]] = {
+    "record": RecordHeard,
+    "member": MemberHeard,
+    "beat": Beat,
+    "freed": Freed,
+    "excluded": ExcludedHeard,
+    "doubt": DoubtHeard,
+}
+
+# --- values as maps of strings --------------------------------------------------------------------
+
+
+def record_to_fields(record: ClusterRecord) -> dict[str, str]:
+    """The cluster record as a hash holds it."""
+    return _flat(record)
+
+
+def record_from_fields(fields: Mapping[str, str]) -> ClusterRecord:
+    """The cluster record from its hash; fields of other names are ignored.
+
+    Raises:
+        DataError: a field cannot be read, or one without a default is missing.
+    """
+    return _from_fields(ClusterRecord, fields)
+
+
+def member_to_fields(member: Member) -> dict[str, str]:
+    """A member as a map of strings."""
+    return _flat(member)
+
+
+def member_from_fields(fields: Mapping[str, str]) -> Member:
+    """A member from its map of strings.
+
+    Raises:
+        DataError: as for the record.
+    """
+    return _from_fields(Member, fields)
+
+
+def tombstone_from_fields(fields: Mapping[str, str]) -> Tombstone:
+    """A tombstone from its map of strings; only the store writes them.
+
+    Raises:
+        DataError: as for the record.
+    """
+    return _from_fields(Tombstone, fields)
+
+
+def request_to_fields(request: Request) -> _Fields:
+    """A request as a map of strings; a record or member in it is a map of its own."""
+    return _to_fields(request)
+
+
+def heard_from_text(text: str | bytes) -> Heard | None:
+    """What a message on a channel says; None if it says nothing that is known here."""
+    try:
+        fields = msgspec.json.decode(text, type=_Fields)
+        kind = _HEARD.get(str(fields.get("heard")))
+        return None if kind is None else _from_fields(kind, fields)
+    except (DataError, msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None  # whoever listens must go on listening
+
+
+def _flat(value: object) -> dict[str, str]:
+    fields = _to_fields(value)
+    return {name: text for name, text in fields.items() if isinstance(text, str)}
+
+
+def _to_fields(value: object) -> _Fields:
+    fields: _Fields = {}
+    for name, hint in _hints(type(value)).items():
+        item = getattr(value, name)
+        if Version in (hint, *get_args(hint)):
+            fields[name] = item.text if item else ""
+            fields[f"{name}_key"] = item.key if item else ""
+        elif isinstance(item, _NESTED):
+            fields[name] = _flat(item)
+        else:
+            fields[name] = _to_text(item)
+    return fields
+
+
+def _to_text(item: object) -> str:
+    match item:
+        case None:
+            return ""
+        case bool():
+            return "1" if item else ""
+        case int():
+            return str(item)
+        case str():
+            # The store takes UTF-8 only; names of files may hold half a surrogate pair.
+            return item.encode("utf-8", "replace").decode()
+        case _:
+            return msgspec.json.encode(item).decode()
+
+
+def _from_fields(kind: type[_T], fields: Mapping[str, Any]) -> _T:
+    values: dict[str, object] = {}
+    for name, hint in _hints(kind).items():
+        if name not in fields:
+            continue
+        try:
+            values[name] = _from_text(hint, fields[name])
+        except (ValueError, VersionError, msgspec.MsgspecError, RecursionError) as error:
+            raise DataError(
+                f"field {name!r} of a {kind.__name__} cannot be read, it is {fields[name]!r:.200}",
+                hint=_HINT,
+            ) from error
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise DataError(f"a {kind.__name__} cannot be read ({error})", hint=_HINT) from error
+
+
+def _from_text(hint: Any, text: Any) -> object:
+    optional = type(None) in get_args(hint)
+    if optional and text == "":
+        return None
+    kind = next(arg for arg in get_args(hint) if arg is not type(None)) if optional else hint
+    if kind in _NESTED:
+        if not isinstance(text, Mapping):
+            raise ValueError(f"{text!r:.200} is not a map")
+        return _from_fields(kind, text)
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r:.200} is not text")  # noqa: TRY004 - it is data, no argument
+    if kind is str:
+        return text
+    if kind is int:
+        return int(text)
+    if kind is Version:
+        return parse_version(text)
+    if kind is Standing:
+        return Standing(text)
+    # The scripts write numbers as text, because their own numbers are not exact.
+    return msgspec.json.decode(text, type=kind, strict=False)
+
+
+def _hints(kind: type) -> Mapping[str, Any]:
+    if kind not in _HINTS:
+        _HINTS[kind] = get_type_hints(kind)
+    return _HINTS[kind]
+
+
+# --- a node's memory, as bytes --------------------------------------------------------------------
+
+_MAGIC = b"PEER"
+_FORMAT = 1
+_HEADER = struct.Struct(">4sBII")  # magic, format, length of what follows, its CRC-32
+_MEMORY_HINT = "restore the file from a backup, or remove it and start the node under a new id"
+
+
+def memory_to_bytes(memory: Memory) -> bytes:
+    """A node's memory for its disk: a header with a checksum, then msgpack."""
+    payload = msgspec.msgpack.encode(_to_fields(memory))
+    return _HEADER.pack(_MAGIC, _FORMAT, len(payload), zlib.crc32(payload)) + payload
+
+
+def memory_from_bytes(data: bytes) -> Memory:
+    """A node's memory from its disk.
+
+    Raises:
+        DataError: it was cut off, damaged, or written in another format.
+    """
+    if len(data) < _HEADER.size:
+        raise DataError("the memory is cut off within its header", hint=_MEMORY_HINT)
+    magic, format_, size, checksum = _HEADER.unpack_from(data)
+    payload = data[_HEADER.size :]
+    if magic != _MAGIC:
+        raise DataError("this is not the memory of a node", hint=_MEMORY_HINT)
+    if format_ != _FORMAT:
+        raise DataError(
+            f"the memory has format {format_}, this peerupgrade reads format {_FORMAT}",
+            hint="start the version of peerupgrade that wrote it",
+        )
+    if len(payload) != size:
+        raise DataError(
+            f"the memory has {len(payload)} bytes where {size} were written", hint=_MEMORY_HINT
+        )
+    if zlib.crc32(payload) != checksum:
+        raise DataError("the memory is damaged, its checksum differs", hint=_MEMORY_HINT)
+    try:
+        fields = msgspec.msgpack.decode(payload, type=_Fields)
+    except msgspec.MsgspecError as error:
+        raise DataError(f"the memory cannot be read ({error})", hint=_MEMORY_HINT) from error
+    return _from_fields(Memory, fields)
