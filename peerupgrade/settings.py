@@ -25,8 +25,8 @@ class Settings:
         name: of this node; unique in its cluster.
         cluster: name of the cluster; several may share one store.
         installed: installed version, PEP 440.
-        lowest_supported: oldest version whose behaviour and data it can still serve; the installed
-            one's major release, `X.0`, if empty.
+        lowest_supported: oldest version whose behaviour and data it can still serve; `0`: any
+            older one.
         store: URL of the store; empty: the node starts a server of its own.
         lock_servers: URLs of further lock servers; with the store they are 1, 3 or 5.
         state_dir: where the node remembers; empty: `~/.local/state/peerupgrade/CLUSTER/NAME`.
@@ -48,7 +48,7 @@ class Settings:
     name: str
     installed: str
     cluster: str = "default"
-    lowest_supported: str = ""
+    lowest_supported: str = "0"
     store: str = field(default="", repr=False)
     lock_servers: tuple[str, ...] = field(default=(), repr=False)
     state_dir: str = ""

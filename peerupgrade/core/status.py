@@ -1,0 +1,112 @@
+"""What one node can say of itself and of the cluster, without asking anybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peerupgrade.core.blockers import Blocker, Code
+from peerupgrade.core.membership import NodeState
+from peerupgrade.core.node import Node
+from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.versions import Version
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node at one moment.
+
+    Attributes:
+        acting: of the newest record that this node knows; None before the cluster has formed.
+        operating: what this node behaves as; None while it is suspended, and `reason` says why.
+        epoch: of this node's own mastership; 0 unless it is master.
+        store_failure: why the store's last answer is missing; "" if there was one.
+        quorum_lost: too few lock servers answered when this node last asked them.
+    """
+
+    name: str
+    state: NodeState
+    reason: str
+    installed: Version
+    lowest: Version
+    operating: Version | None
+    acting: Version | None
+    incarnation: int
+    epoch: int
+    record: ClusterRecord | None
+    store_failure: str
+    quorum_lost: bool
+    failure: str
+    before_failure: str
+
+    @property
+    def ready(self) -> bool:
+        """True while the node operates."""
+        return self.operating is not None
+
+
+def node_status(node: Node) -> NodeStatus:
+    """Look at a node."""
+    membership, mastership = node.membership, node.mastership
+    record = membership.record
+    return NodeStatus(
+        name=node.config.id,
+        state=membership.state,
+        reason=membership.reason,
+        installed=membership.config.installed,
+        lowest=membership.config.lowest,
+        operating=membership.operating,
+        acting=record.acting if record else None,
+        incarnation=membership.incarnation,
+        epoch=mastership.epoch,
+        record=record,
+        store_failure=membership.store_failure,
+        quorum_lost=mastership.quorum_lost_since_s is not None,
+        failure=membership.failure,
+        before_failure=node.master.before_failure,
+    )
+
+
+def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list[Blocker]:
+    """What only this node can know: that it cannot reach something, or may not operate."""
+    found = []
+    if not store_answers:
+        found.append(
+            Blocker(
+                Code.STORE_UNREACHABLE,
+                status.name,
+                now_ms,
+                f"the store does not answer {status.name}: {status.store_failure or 'no answer'}",
+                "start the store, or mend the network to it; nodes go on operating meanwhile",
+            )
+        )
+    if status.quorum_lost:
+        found.append(
+            Blocker(
+                Code.NO_MASTER,
+                status.name,
+                now_ms,
+                "too few lock servers answer for a master to be found",
+                "start the lock servers that are down; peerupgrade doctor names them",
+            )
+        )
+    if status.before_failure:
+        found.append(
+            Blocker(
+                Code.BEFORE_STEP,
+                status.name,
+                now_ms,
+                f"a step before the raise failed: {status.before_failure}",
+                "mend what it reports; the master tries again by itself",
+            )
+        )
+    if not status.ready and status.state not in (NodeState.STARTING, NodeState.STOPPED):
+        found.append(
+            Blocker(
+                Code.SUSPENDED,
+                status.name,
+                now_ms,
+                f"{status.name} does not operate: {status.reason}",
+                f"peerupgrade status, asked of {status.name}, shows more",
+            )
+        )
+    return found
