@@ -168,7 +168,7 @@ def _after_raise(
         if not progress.durable:  # R18: the replicas first, then it counts for admission
             return Step(StepName.SETTLED, record, "again: the replicas have not confirmed it")
         return Step(StepName.CONVERTED, replace(record, data=record.acting))
-    if record.upgrade is not None and not record.raising:
+    if record.upgrade is not None and not record.raising and not settle_blockers(snapshot):
         highest = highest_installed(snapshot.members.values())
         if highest is not None and highest <= (record.acting or highest):
             return Step(StepName.COMPLETED, _completed(record, now_ms), _inputs(snapshot))

@@ -119,7 +119,7 @@ def _member_raise_blockers(
 def settle_blockers(snapshot: Snapshot) -> list[Blocker]:
     """R13: the serving members that have not confirmed the acting version yet."""
     record = snapshot.record
-    if record is None or record.acting is None or record.settled:
+    if record is None or record.acting is None:
         return []
     found = []
     for member in _sorted(snapshot):

@@ -176,7 +176,7 @@ class Membership:
         """R24: only what comes from the store that admitted this node."""
         known = self.record
         return (
-            record.identity == self._attached_to
+            record.identity == self._attached_to != ""
             and known is not None
             and record.generation == known.generation
         )
@@ -506,16 +506,16 @@ class Membership:
         self.lease_deadline_s = asked_s + self.config.lease_s
         member = request.member
         self._standing = member.standing
-        was_registered, self._registered = self._registered, True
+        self._registered = True
         self._reported = _Reported(
             member.standing, 0, member.operating, member.operating_revision, member.failure
         )
         attached = Emit("attached", "the store may have lost writes")
-        if was_registered:
+        if reply.incarnation == self.incarnation:
             return [attached]
-        # This start has not been admitted: it will be, as a new incarnation.
-        self.memory = replace(self.memory, admitted_token=self.memory.token)
-        return [attached, *self._new_token()]
+        token = self.memory.token
+        memory = replace(self.memory, incarnation=reply.incarnation, admitted_token=token)
+        return [attached, *self._remember(memory)]
 
     def _report_done(self, request: Request, asked_s: float) -> list[Effect]:
         if isinstance(request, Report) and self._registered:
@@ -534,8 +534,11 @@ class Membership:
             self._tried = _mark(reply.view.record)
         self.refusal = reply
         self._admit_again = False
-        if reply.rule == "excluded" and not self._registered and self.operating is None:
-            return self._new_token()  # an earlier start was excluded, not this one
+        if reply.rule == "excluded":
+            if not self._registered and self.operating is None:
+                return self._new_token()  # an earlier start was excluded, not this one
+            self._registered = False
+            return self._suspend(NodeState.EXCLUDED, "it was excluded; start it again")
         starting = self.state is NodeState.STARTING
         state = NodeState.REFUSED if starting else NodeState.SUSPENDED
         return self._suspend(state, reply.rule)
@@ -593,7 +596,7 @@ class Membership:
         """R10: `memory` with the record if that is newer, and never below what was operated at."""
         if not self._registered or self._standing is not Standing.SERVING:
             return memory
-        if record.identity != self._attached_to:
+        if not record.identity or record.identity != self._attached_to:
             return memory
         known = memory.record
         if known is not None:
@@ -633,6 +636,9 @@ class Membership:
         self.failure, self._switch_failures = "", 0
         if not self._registered or self._standing is not Standing.SERVING or self._stop is not None:
             return []
+        record = self.memory.record
+        if record is None or record.acting != version:
+            return self._apply()  # the cluster went on while the callbacks ran
         self.operating, self._draining = version, True
         self.state, self.reason = NodeState.OPERATING, ""
         self.refusal = None

@@ -114,7 +114,7 @@ class Node:
         view = self.membership.view
         if view is not None and view.doubt:
             self.master.saw_doubt(now, view.doubt)
-        if self.master.fenced and self.mastership.holding:
+        if self.master.fenced and self.master.epoch == self.mastership.epoch != 0:
             effects += self.mastership.resign(now, self.lock.ttl_s / 3)
         if self.mastership.holding and self.master.epoch != self.mastership.epoch:
             effects += self.master.begin(self.mastership.epoch, self.mastership.token, durable)

@@ -132,7 +132,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """An admitted node brings its memory to a store that may have lost writes."""
+    """A node brings its memory to a store that may have lost writes.
+
+    A node that operates keeps its incarnation; one that has just started gets a new one.
+    """
 
     member: Member
     memory: ClusterRecord
@@ -192,6 +195,7 @@ class Admitted:
 class Attached:
     """The memory was taken in; a master verifies the store when the quarantine is over."""
 
+    incarnation: int
     view: View
 
 

@@ -244,6 +244,7 @@ def _init(step: _Step, request: Init) -> Reply:
             revision=1,
             bootstrap_expect=request.bootstrap_expect,
             created_at_ms=step.now_ms,
+            hold=record.hold if record is not None else None,
             identity=step.identity,
         )
         # An empty store may be a wiped one: whoever remembers more has this long to say so.
@@ -452,32 +453,53 @@ def _commit(step: _Step, request: Commit) -> Reply:
 
 def _attach(step: _Step, request: Attach) -> Reply:
     state, record, memory = step.state, step.state.record, request.memory
-    known = state.members.get(request.member.id)
+    member = request.member
+    known, tombstone = state.members.get(member.id), state.excluded.get(member.id)
     if record is None or (record.generation != memory.generation and record.acting is None):
         _bring_back(step, request)
+        known = None
     elif record.generation != memory.generation:
         return Refused("other_generation", step.view)
-    elif known is not None and known.incarnation > request.member.incarnation:
-        return NotMember(step.view, state.excluded.get(request.member.id))
-    elif record.identity == step.identity:
-        if not ahead(memory, record):
-            return Attached(step.view)  # nothing was lost, nothing to bring
-        if memory.acting and any(m.installed < memory.acting for m in state.members.values()):
-            return Refused("left_behind", step.view)
+    elif known is not None and known.incarnation > member.incarnation:
+        if known.token != member.token:
+            return Refused("name_taken", step.view, other=known)
+    elif tombstone is not None and _is_excluded(member, tombstone):  # S8
+        return Refused("excluded", step.view, tombstone=tombstone)
+    if state.record is record:
+        assert record is not None
+        if record.identity == step.identity:
+            if not ahead(memory, record):
+                return Attached(member.incarnation, step.view)  # nothing was lost
+            if memory.acting and any(m.installed < memory.acting for m in state.members.values()):
+                return Refused("left_behind", step.view)
         _merge(step, record, request)
-    else:
-        _merge(step, record, request)
-    state.incarnations = max(state.incarnations, request.member.incarnation)
-    lease_ms = request.member.lease_ms
-    step.put_member(
-        replace(
-            request.member,
-            attached=state.quarantine_until_ms,
-            lease_until_ms=step.now_ms + lease_ms if lease_ms else 0,
-            changed_at_ms=step.now_ms,
-        )
+    attached = _attached_member(step, member, known)
+    step.put_member(attached)
+    return Attached(attached.incarnation, step.view)
+
+
+def _is_excluded(member: Member, tombstone: Tombstone) -> bool:
+    """The very process that was excluded, not a later start."""
+    operates = member.operating is not None and member.incarnation <= tombstone.incarnation
+    return operates or member.token == tombstone.token
+
+
+def _attached_member(step: _Step, member: Member, known: Member | None) -> Member:
+    state = step.state
+    state.incarnations = max(state.incarnations, member.incarnation)
+    incarnation = member.incarnation
+    if known is not None and known.token == member.token:
+        incarnation = known.incarnation
+    elif member.standing is Standing.STANDBY:
+        state.incarnations += 1
+        incarnation = state.incarnations
+    return replace(
+        member,
+        incarnation=incarnation,
+        attached=state.quarantine_until_ms,
+        lease_until_ms=step.now_ms + member.lease_ms if member.lease_ms else 0,
+        changed_at_ms=step.now_ms,
     )
-    return Attached(step.view)
 
 
 def _bring_back(step: _Step, request: Attach) -> None:

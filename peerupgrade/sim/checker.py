@@ -49,6 +49,7 @@ class Checker:
     held: bool = False
     completed: Counter[str] = field(default_factory=Counter)
     raises: int = 0
+    forgotten: set[str] = field(default_factory=set)  # whose registrations the store lost
 
     def observe(self, world: World, kind: str, what: object) -> None:
         """Called by the world after everything that happens."""
@@ -68,9 +69,26 @@ class Checker:
         records = [world.store.state.record]
         records += [machine.disk.record for machine in world.machines.values()]
         self.held = self.held and any(record and record.hold for record in records)
+        members = world.store.state.members
+        self.forgotten = {name for name in self.members if name not in members}
+
+    def _cut_off(self, world: World, name: str) -> bool:
+        """A node of policy freeze that the store has forgotten and that cannot say so.
+
+        No rule can protect it: nothing in the store knows of it. It suspends as soon as it is told.
+        """
+        if world.config.lease_s or name not in self.forgotten:
+            return False
+        machine = world.machines.get(name)
+        if machine is None:
+            return True
+        cut_until_s = max(machine.paused_until_s, machine.cut_until_s)
+        now_s = world.agenda.now_s
+        self.exercised["cut off and forgotten"] += 1
+        return machine.store_cut or now_s < cut_until_s + 3.0
 
     def _moment(self, world: World) -> None:
-        operating = world.operating()
+        operating = [node for node in world.operating() if not self._cut_off(world, node.id)]
         record = world.store.state.record
         verified = record is not None and record.identity == world.store.identity
         for problem in (
@@ -113,9 +131,11 @@ class Checker:
                     raise ViolationError(f"S4: epoch {epoch} was given twice")
             case Admit(id=node_id), Admitted():
                 self.members.add(node_id)
+                self.forgotten.discard(node_id)
             case Attach(member=member), Attached():
                 if world.store.state.members.get(member.id):
                     self.members.add(member.id)
+                    self.forgotten.discard(member.id)
             case Leave(id=node_id), Done():
                 self.members.discard(node_id)
             case Exclude(id=node_id, incarnation=incarnation), Done():
@@ -156,6 +176,8 @@ class Checker:
             raise ViolationError("S12: raised although a hold was acknowledged")
         for name in self.members:
             machine = world.machines[name]
+            if self._cut_off(world, name):
+                continue
             if world.versions[machine.version] < record.acting and machine.node is not None:
                 raise ViolationError(f"S13: raised to {record.acting} past {name}")
 

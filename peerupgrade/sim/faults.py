@@ -117,6 +117,7 @@ class Faults:
 
         def heal() -> None:
             machine.store_cut = False
+            machine.cut_until_s = self.world.agenda.now_s
             self.world.resubscribe(machine)
 
         self._later(0.2, 10.0, heal)
@@ -299,7 +300,7 @@ class Faults:
     def _exclude(self) -> bool:
         """An honest operator: only a node that is stopped, and which stays so for a while."""
         machine = self._some(alive=False)
-        if machine is None or not self.world.store.up:
+        if machine is None or not self.world.store.up or self.world.runs(machine.name):
             return False
         member = self.world.store.state.members.get(machine.name)
         if member is None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 
-from peerupgrade.core.blockers import Blocker, all_blockers
-from peerupgrade.core.requests import Exclude, ReleaseHold
+from peerupgrade.core.blockers import Blocker, Code, all_blockers
+from peerupgrade.core.requests import Exclude, Refused, ReleaseHold
 from peerupgrade.core.store import snapshot
 from peerupgrade.sim.checker import Checker, ViolationError
 from peerupgrade.sim.faults import Faults
@@ -119,8 +119,6 @@ def _converge(world: World, faults: Faults, outcome: Outcome) -> str:
         machine.store_cut = machine.bus_cut = False
         if machine.node is not None:
             world.resubscribe(machine)
-    if store.state.record is not None and store.state.record.hold is not None:
-        world.do(ReleaseHold("operator"), "operator")
     deadline_s = world.agenda.now_s + HEAL_S
     next_help_s = world.agenda.now_s + 8.0
     while world.agenda.now_s < deadline_s:
@@ -141,9 +139,17 @@ def _converge(world: World, faults: Faults, outcome: Outcome) -> str:
 
 
 def _help(world: World, newest: int) -> None:
-    """What the operators do: start what is down, upgrade step by step, remove the dead."""
-    record = world.store.state.record
+    """What the operators do: start what is down, upgrade step by step, follow the remedies."""
+    store = world.store
+    record = store.state.record
     acting = record.acting if record is not None else None
+    if record is not None and record.hold is not None:
+        world.do(ReleaseHold("operator"), "operator")
+    now_ms = store.now_ms(world.agenda.now_s)
+    view = snapshot(store.state, now_ms, store.identity)
+    for blocker in all_blockers(view, now_ms):
+        if blocker.code in _GONE:
+            _exclude_old_self(world, blocker.subject)
     for machine in world.machines.values():
         node = machine.node
         if world.agenda.now_s < machine.paused_until_s:
@@ -151,15 +157,29 @@ def _help(world: World, newest: int) -> None:
         at_acting = acting is not None and world.versions[machine.version] <= acting
         if machine.version < newest and (node is None or at_acting):
             world.kill(machine)
-            while machine.version < newest:
-                machine.version += 1
-                if acting is not None and world.versions[machine.version] > acting:
-                    break
+            machine.version += 1
             world.start(machine)
         elif node is None:
             world.start(machine)
-        elif node.membership.state in ("refused", "excluded"):
+        elif node.membership.refusal is not None or node.membership.state == "excluded":
             _mend(world, machine)
+
+
+_GONE = (Code.NOT_ATTACHED, Code.UNRESPONSIVE, Code.NOT_CONFIRMED, Code.AWAY, Code.OLDER_VERSION)
+
+
+def _exclude_old_self(world: World, name: str) -> None:
+    """The registered incarnation is certainly stopped: the machine runs another one, or none."""
+    member = world.store.state.members.get(name)
+    machine = world.machines.get(name)
+    if member is None or (machine is not None and machine.node is None):
+        return  # it only has to be started
+    if machine is not None and machine.node is not None:
+        membership = machine.node.membership
+        if membership.registered and membership.incarnation == member.incarnation:
+            return
+    request = Exclude(name, "operator", "not running", True, member.incarnation)
+    world.do(request, "operator")
 
 
 def _mend(world: World, machine: Machine) -> None:
@@ -167,14 +187,20 @@ def _mend(world: World, machine: Machine) -> None:
     assert machine.node is not None
     refusal = machine.node.membership.refusal
     world.kill(machine)
-    if refusal is not None and refusal.rule == "name_taken" and refusal.other is not None:
-        other = refusal.other
-        world.do(Exclude(machine.name, "operator", "disk lost", True, other.incarnation), "op")
-    if refusal is not None and refusal.rule == "lowest_above_acting" and machine.version > 0:
+    if refusal is not None and refusal.rule == "name_taken":
+        _exclude_after_loss(world, machine, refusal)
+    if refusal is not None and refusal.rule.startswith("lowest_above") and machine.version > 0:
         machine.version -= 1
-    if refusal is not None and refusal.rule == "other_generation":
+    if refusal is not None and refusal.rule in ("other_generation", "left_behind"):
         machine.disk = type(machine.disk)()
     world.start(machine)
+
+
+def _exclude_after_loss(world: World, machine: Machine, refusal: Refused) -> None:
+    if refusal.other is not None and not world.runs(machine.name):
+        incarnation = refusal.other.incarnation
+        request = Exclude(machine.name, "operator", "disk lost", True, incarnation)
+        world.do(request, "operator")
 
 
 def _converged(world: World) -> bool:

@@ -83,6 +83,7 @@ class Machine:
     node: Node | None = None
     life: int = 0  # grows with each start, so that what belongs to an older one is dropped
     paused_until_s: float = 0.0
+    cut_until_s: float = 0.0  # when it was last cut off
     store_cut: bool = False  # cannot reach the store
     bus_cut: bool = False  # hears nothing
     watching: bool = False
@@ -154,6 +155,10 @@ class World:
             self.log(f"{machine.name} dies")
             machine.node, machine.watching = None, False
             machine.life += 1
+
+    def runs(self, name: str) -> bool:
+        """True if any process of that node name is alive, on whatever machine."""
+        return any(m.name == name and m.node is not None for m in self.machines.values())
 
     def clock_s(self, machine: Machine) -> float:
         """A machine's own clock."""
@@ -372,7 +377,8 @@ class World:
             if not server.up:
                 return
             reply, heard = server.execute_lock(call.request, self.agenda.now_s)
-            self._publish(heard)
+            if call.server == 0:
+                self._publish(heard)
             if not self._lost():
                 self.agenda.after(self._delay(), partial(answer, reply))
 
