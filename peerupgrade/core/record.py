@@ -118,6 +118,7 @@ class Member:
     address: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    number: int = 0  # of its newest request: an older one that arrives late is refused
     attached: int = 0  # the doubt about the store in which it last said what it remembers
     joined_at_ms: int = 0
     changed_at_ms: int = 0

@@ -44,6 +44,7 @@ class Admit:
     previous_token: str  # of the start before, from disk: proof that the name is this node's
     incarnation: int  # the last one known, from disk
     generation: str  # "" if none is remembered
+    number: int  # grows with each request of one token
     installed: Version
     lowest: Version
     lease_ms: int = 0
@@ -59,6 +60,7 @@ class Report:
     id: str
     incarnation: int
     generation: str
+    number: int  # grows with each request of one token
     standing: Standing
     seen: int
     operating: Version | None

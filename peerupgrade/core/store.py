@@ -266,6 +266,8 @@ def _admit(step: _Step, request: Admit) -> Reply:
     known = state.members.get(request.id)
     if known is not None and known.token not in (request.token, request.previous_token):
         return Refused("name_taken", step.view, other=known)
+    if known is not None and known.token == request.token and request.number <= known.number:
+        return Conflict(step.view)
     tombstone = state.excluded.get(request.id)
     if tombstone is not None and tombstone.token == request.token:
         return Refused("excluded", step.view, tombstone=tombstone)
@@ -318,6 +320,7 @@ def _admitted_member(
         operating=known.operating if keeps and known else None,
         operating_revision=known.operating_revision if keeps and known else 0,
         failure=known.failure if keeps and known else "",
+        number=request.number,
         lease_ms=request.lease_ms,
         lease_until_ms=step.now_ms + request.lease_ms if request.lease_ms else 0,
         address=request.address,
@@ -337,8 +340,11 @@ def _report(step: _Step, request: Report) -> Reply:
     known = step.state.members.get(request.id)
     if known is None or known.incarnation != request.incarnation:  # R9
         return NotMember(step.view, step.state.excluded.get(request.id))
+    if request.number <= known.number:  # it was sent long ago
+        return Conflict(step.view)
     member = replace(
         known,
+        number=request.number,
         standing=request.standing,
         seen=request.seen,
         operating=request.operating,
@@ -346,11 +352,16 @@ def _report(step: _Step, request: Report) -> Reply:
         failure=request.failure,
         lease_until_ms=step.now_ms + known.lease_ms if known.lease_ms else 0,
     )
-    if replace(member, lease_until_ms=0) == replace(known, lease_until_ms=0):
+    if _said(member) == _said(known):
         step.state.members[request.id] = member  # only the lease: nothing that a decision reads
     else:
         step.put_member(replace(member, changed_at_ms=step.now_ms))
     return Done(step.view)
+
+
+def _said(member: Member) -> Member:
+    """The member without what changes even when it says nothing new."""
+    return replace(member, lease_until_ms=0, number=0)
 
 
 def _leave(step: _Step, request: Leave) -> Reply:
@@ -463,6 +474,8 @@ def _attach(step: _Step, request: Attach) -> Reply:
     elif known is not None and known.incarnation > member.incarnation:
         if known.token != member.token:
             return Refused("name_taken", step.view, other=known)
+    elif known is not None and known.token == member.token and member.number <= known.number:
+        return Conflict(step.view)
     elif tombstone is not None and _is_excluded(member, tombstone):  # S8
         return Refused("excluded", step.view, tombstone=tombstone)
     if state.record is record:

@@ -49,6 +49,7 @@ class Checker:
     held: bool = False
     completed: Counter[str] = field(default_factory=Counter)
     raises: int = 0
+    lost: bool = False
     forgotten: set[str] = field(default_factory=set)  # whose registrations the store lost
 
     def observe(self, world: World, kind: str, what: object) -> None:
@@ -69,6 +70,7 @@ class Checker:
         records = [world.store.state.record]
         records += [machine.disk.record for machine in world.machines.values()]
         self.held = self.held and any(record and record.hold for record in records)
+        self.lost = True
         members = world.store.state.members
         self.forgotten = {name for name in self.members if name not in members}
 
@@ -91,11 +93,13 @@ class Checker:
         operating = [node for node in world.operating() if not self._cut_off(world, node.id)]
         record = world.store.state.record
         verified = record is not None and record.identity == world.store.identity
+        # One server that forgets acknowledged writes forgets converted data, too.
+        durable = world.store.with_replica or not self.lost
         for problem in (
             acting_not_above_installed(record if verified else None, operating),
             within_supported(operating),
             mutually_understood(operating),
-            data_readable(record.data if record and verified else None, operating),
+            data_readable(record.data if record and verified and durable else None, operating),
         ):
             if problem:
                 raise ViolationError(problem)
@@ -144,8 +148,8 @@ class Checker:
                 self.exercised["S8"] += 1
             case SetHold(), Done(view=View()):
                 self.held = True
-            case ReleaseHold(), Done():
-                self.held = False
+            case ReleaseHold(), _ if record is not None and record.hold is None:
+                self.held = False  # also when its answer says that it may yet be lost
             case _:
                 pass
 
@@ -176,8 +180,8 @@ class Checker:
             raise ViolationError("S12: raised although a hold was acknowledged")
         for name in self.members:
             machine = world.machines[name]
-            if self._cut_off(world, name):
-                continue
+            if name in self.forgotten:
+                continue  # nothing can know of it; if it operates, S1 sees it
             if world.versions[machine.version] < record.acting and machine.node is not None:
                 raise ViolationError(f"S13: raised to {record.acting} past {name}")
 
