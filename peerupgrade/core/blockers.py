@@ -234,8 +234,8 @@ def verify_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
         )
     for member in _sorted(snapshot):
         suspended = member.lease_ms > 0 and now_ms >= member.lease_until_ms
-        away = member.standing is Standing.AWAY
-        if member.attached != snapshot.quarantine_until_ms and not suspended and not away:
+        serves = member.standing is Standing.SERVING  # the others come back through admission
+        if member.attached != snapshot.quarantine_until_ms and serves and not suspended:
             found.append(
                 Blocker(
                     Code.NOT_ATTACHED,

@@ -163,8 +163,10 @@ class _Step:
         """R16: from here until a master has verified the store, nothing joins and nothing rises."""
         state = self.state
         assert state.record is not None
-        # R30: the epochs that the store may have forgotten are never given again.
-        epoch = state.record.epoch + EPOCH_STRIDE
+        # R30: the epochs that the store may have forgotten are never given again. Its own clock
+        # leaves room for a hundred masterships in each second of the cluster's life.
+        age = (self.now_ms - state.record.created_at_ms) // 10
+        epoch = max(state.record.epoch + EPOCH_STRIDE, age)
         state.record = replace(state.record, identity="", epoch=epoch)
         state.suspect = self.identity
         # The moment also names this doubt, so it is never the same twice.

@@ -50,6 +50,7 @@ class Checker:
     completed: Counter[str] = field(default_factory=Counter)
     raises: int = 0
     lost: bool = False
+    converted: Version | None = None
     forgotten: set[str] = field(default_factory=set)  # whose registrations the store lost
 
     def observe(self, world: World, kind: str, what: object) -> None:
@@ -93,13 +94,11 @@ class Checker:
         operating = [node for node in world.operating() if not self._cut_off(world, node.id)]
         record = world.store.state.record
         verified = record is not None and record.identity == world.store.identity
-        # One server that forgets acknowledged writes forgets converted data, too.
-        durable = world.store.with_replica or not self.lost
         for problem in (
             acting_not_above_installed(record if verified else None, operating),
             within_supported(operating),
             mutually_understood(operating),
-            data_readable(record.data if record and verified and durable else None, operating),
+            data_readable(self._data(world) if verified else None, operating),
         ):
             if problem:
                 raise ViolationError(problem)
@@ -108,6 +107,20 @@ class Checker:
         for node in operating:
             if (node.id, node.incarnation) in self.excluded:
                 raise ViolationError(f"S8: excluded {node.id}/{node.incarnation} operates")
+
+    def _data(self, world: World) -> Version | None:
+        """The oldest format that a record can be in.
+
+        A data version is committed once the replicas have every converted record, so a store that
+        then forgets the data version has not forgotten the conversion. One server that forgets
+        acknowledged writes forgets converted data, too: nothing protects from that.
+        """
+        record = world.store.state.record
+        if record is None or record.data is None:
+            return None
+        if not world.store.with_replica:
+            return None if self.lost else record.data
+        return max(record.data, self.converted or record.data)
 
     def _operates(self, machine: Machine, version: Version | None) -> None:
         if version is None:
@@ -160,6 +173,8 @@ class Checker:
         if key in self.commits:
             raise ViolationError(f"S4: epoch and revision {key} written twice")
         self.commits.add(key)
+        if record.data is not None and (self.converted is None or record.data > self.converted):
+            self.converted = record.data
         if record.hold is None and before is not None and before.hold is not None:
             self.held = False
         if before is None or before.acting is None or record.acting is None:
