@@ -135,8 +135,8 @@ class Membership:
     _registered: bool = False
     _standing: Standing = Standing.STANDBY
     _admit_again: bool = False
-    _attached_to: str = ""  # the server process whose word is obeyed
     _attached_in: int = 0  # the doubt in which this node has said what it remembers
+    _confirmed: int = -1  # the verification of the store under which the membership is known
     _tried: tuple[str, int, int] = _NEVER  # the record at which admission or attaching was refused
     _reported: _Reported = _Reported(Standing.STANDBY)
     _renew: bool = False
@@ -176,7 +176,8 @@ class Membership:
         """R24: only what comes from the store that admitted this node."""
         known = self.record
         return (
-            record.identity == self._attached_to != ""
+            bool(record.identity)
+            and record.doubt == self._confirmed
             and known is not None
             and record.generation == known.generation
         )
@@ -224,10 +225,9 @@ class Membership:
         self._admit_again, self._tried = True, _NEVER
         if self.state is NodeState.REFUSED:
             self.state, self.refusal = NodeState.SUSPENDED, None
-        effects: list[Effect] = []
-        if self.operating is not None and not lowest <= self.operating <= installed:
-            reason = f"it operates at {self.operating} and now supports {lowest} to {installed}"
-            effects = self._suspend(NodeState.SUSPENDED, reason)
+        record = self.memory.record
+        unable = self._unable(record) if record is not None and self.operating else ""
+        effects = self._suspend(NodeState.SUSPENDED, unable) if unable else []
         return effects + self.step(now)
 
     def set_away(self, now: float, away: bool) -> list[Effect]:
@@ -318,8 +318,8 @@ class Membership:
     ) -> Request | _Wait | None:
         """The store is not the one that it was."""
         assert self.view is not None
-        if remembered is None:
-            return _Wait() if record.acting is not None else self._init()
+        if remembered is None and record.acting is None:
+            return self._init()
         attached = self._attached_in == self.view.doubt != 0
         lost = self.view.verified  # by its own word it is fine, yet it knows less than we do
         if (attached and not lost and not self._renew) or _mark(record) == self._tried:
@@ -330,10 +330,12 @@ class Membership:
         generation = f"{self.rng.getrandbits(64):016x}"
         return Init(generation, self.config.bootstrap_expect, self.config.quarantine_ms)
 
-    def _attach(self, memory: ClusterRecord) -> Request:
+    def _attach(self, memory: ClusterRecord | None) -> Request:
         self._renew = False
-        epoch = max(memory.epoch, self.memory.epoch, self.epoch_heard)
-        return Attach(self._member(), replace(memory, epoch=epoch), self.config.quarantine_ms)
+        if memory is not None:
+            epoch = max(memory.epoch, self.memory.epoch, self.epoch_heard)
+            memory = replace(memory, epoch=epoch)
+        return Attach(self._member(), memory, self.config.quarantine_ms)
 
     def _admit(self) -> Request:
         remembered = self.memory.record
@@ -354,7 +356,8 @@ class Membership:
 
     def _report(self, record: ClusterRecord) -> Request | None:
         due = self._due(record)
-        if due == self._reported and not self._renew:
+        confirmed = record.doubt == self._confirmed
+        if due == self._reported and not self._renew and confirmed:
             return None
         self._renew = False
         return self._report_of(due, record.generation)
@@ -438,7 +441,7 @@ class Membership:
             case Attached():
                 effects = self._attached(request, reply, asked_s)
             case Done():
-                effects = self._report_done(request, asked_s)
+                effects = self._report_done(request, reply, asked_s)
             case Refused():
                 effects = self._refused(reply)
             case NotMember():
@@ -485,7 +488,7 @@ class Membership:
         fresh = not self._registered or reply.incarnation != self.incarnation
         was, self._standing = self._standing, reply.standing
         self._registered, self._admit_again = True, False
-        self._attached_to = reply.view.identity
+        self._confirmed = record.doubt
         self.lease_deadline_s = asked_s + self.config.lease_s
         serves = reply.standing is Standing.SERVING
         self._tried = _NEVER if serves else _mark(record)
@@ -502,8 +505,9 @@ class Membership:
 
     def _attached(self, request: Request, reply: Attached, asked_s: float) -> list[Effect]:
         assert isinstance(request, Attach)
-        self._attached_to, self._attached_in = reply.view.identity, reply.view.doubt
+        self._attached_in = self._confirmed = reply.view.doubt
         if reply.view.verified:  # the store had lost nothing
+            self._confirmed = -1  # asked again by the next report or admission
             return []
         self._tried = _NEVER
         self.lease_deadline_s = asked_s + self.config.lease_s
@@ -520,7 +524,7 @@ class Membership:
         memory = replace(self.memory, incarnation=reply.incarnation, admitted_token=token)
         return [attached, *self._remember(memory)]
 
-    def _report_done(self, request: Request, asked_s: float) -> list[Effect]:
+    def _report_done(self, request: Request, reply: Done, asked_s: float) -> list[Effect]:
         if isinstance(request, Report) and self._registered:
             self._reported = _Reported(
                 request.standing,
@@ -530,6 +534,8 @@ class Membership:
                 request.failure,
             )
             self.lease_deadline_s = asked_s + self.config.lease_s
+            if reply.view.record is not None:
+                self._confirmed = reply.view.record.doubt
         return []
 
     def _refused(self, reply: Refused) -> list[Effect]:
@@ -599,7 +605,7 @@ class Membership:
         """R10: `memory` with the record if that is newer, and never below what was operated at."""
         if not self._registered or self._standing is not Standing.SERVING:
             return memory
-        if not record.identity or record.identity != self._attached_to:
+        if not record.identity or record.doubt != self._confirmed:
             return memory
         known = memory.record
         if known is not None:
@@ -619,17 +625,25 @@ class Membership:
             return []
         if record is None or record.acting is None or self._switching is not None:
             return []
-        if not self.config.lowest <= record.acting <= self.config.installed:  # R12
-            return self._suspend(
-                NodeState.SUSPENDED,
-                f"the cluster acts at {record.acting}, this node supports {self.config.lowest}"
-                f" to {self.config.installed}",
-            )
+        unable = self._unable(record)
+        if unable:
+            return self._suspend(NodeState.SUSPENDED, unable)
         if self.operating == record.acting:
             return []
         self._switching = record.acting
         self._switch_attempt += 1
         return [Switch(record.acting, self.operating, self._switch_attempt)]
+
+    def _unable(self, record: ClusterRecord) -> str:
+        """R12, R14: why this software cannot operate as the record says; "" if it can."""
+        lowest, installed = self.config.lowest, self.config.installed
+        if record.acting is None or record.data is None:
+            return "the cluster has not formed yet"
+        if not lowest <= record.acting <= installed:
+            return f"the cluster acts at {record.acting}, it supports {lowest} to {installed}"
+        if lowest > record.data:
+            return f"shared data may be in the format of {record.data}, it reads from {lowest} on"
+        return ""
 
     def switched(self, now: float, attempt: int) -> list[Effect]:
         """All callbacks have run: from here on the node operates at the new version."""

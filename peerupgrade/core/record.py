@@ -82,6 +82,7 @@ class ClusterRecord:
     bootstrap_expect: int = 1
     created_at_ms: int = 0
     identity: str = ""  # the server process that this record was last verified on
+    doubt: int = 0  # names that verification: who took no part in it must confirm its membership
 
     @property
     def order(self) -> tuple[int, int]:

@@ -136,11 +136,12 @@ class Commit:
 class Attach:
     """A node brings its memory to a store that may have lost writes.
 
-    A node that operates keeps its incarnation; one that has just started gets a new one.
+    A node that operates keeps its incarnation; one that has just started gets a new one. One that
+    remembers nothing may stand by, so that there is somebody to become master.
     """
 
     member: Member
-    memory: ClusterRecord
+    memory: ClusterRecord | None
     quarantine_ms: int
 
 

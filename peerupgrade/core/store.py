@@ -274,6 +274,8 @@ def _admit(step: _Step, request: Admit) -> Reply:
     if tombstone is not None and tombstone.token == request.token:
         return Refused("excluded", step.view, tombstone=tombstone)
     if record.acting is not None and request.installed < record.acting:
+        if known is not None and known.standing is Standing.STANDBY:
+            step.remove_member(request.id)  # it stood by while nobody knew better
         return Refused("installed_below_acting", step.view)
     rule = _standby_rule(record, request)
     if rule not in ("", "forming") and known is None:
@@ -455,7 +457,10 @@ def _commit(step: _Step, request: Commit) -> Reply:
     if rises and record.hold is not None:  # R22
         return Refused("held", step.view)
     revision = record.revision + 1
-    new = replace(new, revision=revision, epoch=record.epoch, identity=step.identity)
+    doubt = state.quarantine_until_ms if request.repair else record.doubt
+    new = replace(
+        new, revision=revision, epoch=record.epoch, identity=step.identity, doubt=doubt
+    )
     if new.acting != record.acting:
         new = replace(new, raised_revision=revision, raised_at_ms=step.now_ms)
     if new.floor != record.floor:
@@ -466,31 +471,46 @@ def _commit(step: _Step, request: Commit) -> Reply:
 
 def _attach(step: _Step, request: Attach) -> Reply:
     state, record, memory = step.state, step.state.record, request.memory
-    member = request.member
-    known, tombstone = state.members.get(member.id), state.excluded.get(member.id)
-    if record is None or (record.generation != memory.generation and record.acting is None):
-        _bring_back(step, request)
+    known = state.members.get(request.member.id)
+    if memory is not None and (record is None or _unformed(record, memory)):
+        _bring_back(step, memory, request)
         known = None
-    elif record.generation != memory.generation:
+    elif record is None:
+        return Unverified(step.view)
+    elif memory is not None and record.generation != memory.generation:
         return Refused("other_generation", step.view)
-    elif known is not None and known.incarnation > member.incarnation:
-        if known.token != member.token:
-            return Refused("name_taken", step.view, other=known)
-    elif known is not None and known.token == member.token and member.number <= known.number:
-        return Conflict(step.view)
-    elif tombstone is not None and _is_excluded(member, tombstone):  # S8
-        return Refused("excluded", step.view, tombstone=tombstone)
-    if state.record is record:
-        assert record is not None
+    else:
         if record.identity == step.identity:
-            if not ahead(memory, record):
-                return Attached(member.incarnation, step.view)  # nothing was lost
+            if memory is None or not ahead(memory, record):
+                return Attached(request.member.incarnation, step.view)  # nothing was lost
             if memory.acting and any(m.installed < memory.acting for m in state.members.values()):
                 return Refused("left_behind", step.view)
-        _merge(step, record, request)
-    attached = _attached_member(step, member, known)
+        _doubt(step, record, request)
+        refusal = _attach_refusal(step, request.member, known)
+        if refusal is not None:
+            return refusal
+        if memory is not None:
+            _merge(step, memory, request.member.id)
+    attached = _attached_member(step, request.member, known)
     step.put_member(attached)
     return Attached(attached.incarnation, step.view)
+
+
+def _unformed(record: ClusterRecord, memory: ClusterRecord) -> bool:
+    """Somebody began a new cluster on the wiped store, and it does not act yet."""
+    return record.generation != memory.generation and record.acting is None
+
+
+def _attach_refusal(step: _Step, member: Member, known: Member | None) -> Reply | None:
+    tombstone = step.state.excluded.get(member.id)
+    if known is not None and known.token == member.token:
+        if member.number <= known.number:
+            return Conflict(step.view)
+    elif known is not None and known.incarnation > member.incarnation:
+        return Refused("name_taken", step.view, other=known)
+    if tombstone is not None and _is_excluded(member, tombstone):  # S8
+        return Refused("excluded", step.view, tombstone=tombstone)
+    return None
 
 
 def _is_excluded(member: Member, tombstone: Tombstone) -> bool:
@@ -502,9 +522,9 @@ def _is_excluded(member: Member, tombstone: Tombstone) -> bool:
 def _attached_member(step: _Step, member: Member, known: Member | None) -> Member:
     state = step.state
     state.incarnations = max(state.incarnations, member.incarnation)
-    incarnation = member.incarnation
+    incarnation, joined_at_ms = member.incarnation, step.now_ms
     if known is not None and known.token == member.token:
-        incarnation = known.incarnation
+        incarnation, joined_at_ms = known.incarnation, known.joined_at_ms
     elif member.standing is Standing.STANDBY:
         state.incarnations += 1
         incarnation = state.incarnations
@@ -513,28 +533,32 @@ def _attached_member(step: _Step, member: Member, known: Member | None) -> Membe
         incarnation=incarnation,
         attached=state.quarantine_until_ms,
         lease_until_ms=step.now_ms + member.lease_ms if member.lease_ms else 0,
+        joined_at_ms=joined_at_ms,
         changed_at_ms=step.now_ms,
     )
 
 
-def _bring_back(step: _Step, request: Attach) -> None:
+def _bring_back(step: _Step, memory: ClusterRecord, request: Attach) -> None:
     """The store is empty, or somebody has just begun a new cluster on it: R17."""
     state = step.state
     state.members.clear()
-    state.record = replace(request.memory, master="")
+    state.record = replace(memory, master="")
     state.master_token = ""
     step.begin_quarantine(request.quarantine_ms)
     step.note("brought back", request.member.id, "the store had no record of this cluster", None)
 
 
-def _merge(step: _Step, record: ClusterRecord, request: Attach) -> None:
-    """Take in what the node remembers, forward only: R17."""
-    memory = request.memory
+def _doubt(step: _Step, record: ClusterRecord, request: Attach) -> None:
+    """Begin the quarantine of this server process, once."""
     if step.state.suspect != step.identity or record.identity == step.identity:
         step.begin_quarantine(request.quarantine_ms)
         step.note("doubted", request.member.id, "the store's identity changed", record)
-        assert step.state.record is not None
-        record = step.state.record
+
+
+def _merge(step: _Step, memory: ClusterRecord, node_id: str) -> None:
+    """Take in what the node remembers, forward only: R17."""
+    record = step.state.record
+    assert record is not None
     if not ahead(memory, record) and memory.epoch <= record.epoch:
         return
     newest = memory if memory.revision > record.revision else record
@@ -548,7 +572,7 @@ def _merge(step: _Step, record: ClusterRecord, request: Attach) -> None:
         master=record.master,
         identity="",
     )
-    step.note("brought forward", request.member.id, f"remembers {memory.revision}", record)
+    step.note("brought forward", node_id, f"remembers {memory.revision}", record)
 
 
 def execute_lock(

@@ -134,6 +134,11 @@ def _converge(world: World, faults: Faults, outcome: Outcome) -> str:
         snapshot(state, store.now_ms(world.agenda.now_s), store.identity),
         store.now_ms(world.agenda.now_s),
     )
+    for machine in world.machines.values():
+        membership = machine.node.membership if machine.node else None
+        where = f"{membership.state} ({membership.reason})" if membership else "down"
+        world.log(f"END {machine.name} v{machine.version} {where}")
+    world.log(f"END {world.store.state.record}")
     reasons = "; ".join(f"{b.code} {b.subject}: {b.evidence}" for b in outcome.blockers)
     return f"L1: not converged after {HEAL_S:.0f} s ({reasons or 'and nothing is named'})"
 
