@@ -1,0 +1,119 @@
+-- Prepended to every script of the store: what is asked, what is there, how it is written and told.
+--
+-- KEYS: record, members, excluded, history, lock. ARGV: the channels of the record and of the
+-- members, the request as JSON. Fields are text; an absent version, hold or the like is ''.
+-- Versions are compared by their keys, strings of digits whose order is that of the versions.
+-- Names with '_' in the record's hash are the store's own and no part of the record.
+local RECORD, MEMBERS, EXCLUDED, HISTORY, LOCK = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local RECORD_CHANNEL, MEMBERS_CHANNEL, ask = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
+local FROM_HISTORY = 10000 -- about so many entries are kept
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- The server process and its replication history: a restart, a failover changes it.
+local replication = redis.call('INFO', 'replication')
+local identity = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  .. ':' .. string.match(replication, 'master_replid:(%x+)')
+local replicas = string.match(replication, 'connected_slaves:(%d+)')
+
+local record, own = {}, {} -- record is nil where there is none
+local stored = redis.call('HGETALL', RECORD)
+for i = 1, #stored, 2 do
+  if string.sub(stored[i], 1, 1) == '_' then
+    own[stored[i]] = stored[i + 1]
+  else
+    record[stored[i]] = stored[i + 1]
+  end
+end
+if not record.generation then
+  record = nil
+end
+
+-- Every answer shows the record as it is now.
+local function reply(status, ...)
+  return {status, identity, replicas, redis.call('HGETALL', RECORD), ...}
+end
+
+local function refused(rule, other, tombstone)
+  return reply('refused', rule, other or '', tombstone or '')
+end
+
+local function publish(channel, message)
+  redis.call('PUBLISH', channel, cjson.encode(message))
+end
+
+local function put(changes)
+  local flat = {}
+  for name, value in pairs(changes) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  redis.call('HSET', RECORD, unpack(flat))
+end
+
+-- One entry of the history; before is the acting version that was.
+local function note(kind, by, inputs, before)
+  redis.call('XADD', HISTORY, 'MAXLEN', '~', FROM_HISTORY, '*',
+    'at_ms', text(now_ms), 'kind', kind, 'by', by, 'epoch', record.epoch,
+    'revision', record.revision, 'before', before, 'after', record.acting, 'inputs', inputs)
+end
+
+-- Put the record, remember it in the history, tell everyone.
+local function write(changes, kind, by, inputs)
+  local before = record and record.acting or ''
+  record = record or {}
+  for name, value in pairs(changes) do
+    record[name] = value
+  end
+  put(changes)
+  note(kind, by, inputs, before)
+  publish(RECORD_CHANNEL, {heard = 'record', record = record})
+end
+
+-- The text of a member as it is stored, and its fields; nil where there is none.
+local function member(id)
+  local found = redis.call('HGET', MEMBERS, id)
+  if found then
+    return found, cjson.decode(found)
+  end
+end
+
+-- True for a request of the very start that is registered, overtaken by a newer one.
+local function is_late(request, known)
+  return tonumber(request.number) <= tonumber(known.number)
+end
+
+local function tombstone(id)
+  return redis.call('HGET', EXCLUDED, id) or ''
+end
+
+local function member_changed(id, fields)
+  local revision = redis.call('HINCRBY', RECORD, '_members_revision', 1)
+  publish(MEMBERS_CHANNEL,
+    {heard = 'member', id = id, member = fields, members_revision = text(revision)})
+end
+
+local function put_member(fields)
+  redis.call('HSET', MEMBERS, fields.id, cjson.encode(fields))
+  member_changed(fields.id, fields)
+end
+
+local function remove_member(id)
+  redis.call('HDEL', MEMBERS, id)
+  member_changed(id, '')
+end
+
+-- When a lease that is renewed now ends; '0' without one.
+local function lease_until(lease_ms)
+  return lease_ms == '0' and '0' or text(now_ms + lease_ms)
+end
+
+-- R16: true until the quarantine of this very server process has begun and ended.
+local function quarantined()
+  return own._suspect ~= identity or now_ms < tonumber(own._quarantine_until_ms)
+end

@@ -1,0 +1,33 @@
+-- exclude: removes a member and leaves a tombstone: that incarnation never returns.
+-- Refuses while the store is in quarantine (R16), when another incarnation lives there by now (R2),
+-- and without the operator's word that it is stopped: a member without a lease, and one whose lease
+-- still runs on the store's side (R7).
+if not record or (record.identity ~= identity and quarantined()) then
+  return reply('unverified') -- R16
+end
+local found, known = member(ask.id)
+if not known then
+  return reply('not_member', tombstone(ask.id))
+end
+if known.incarnation ~= ask.incarnation then
+  return reply('conflict') -- R2
+end
+if ask.confirm_stopped == '' then
+  if known.lease_ms == '0' then
+    return refused('may_be_alive', found)
+  elseif now_ms < tonumber(known.lease_until_ms) then
+    return refused('lease_runs', found) -- R7
+  end
+end
+remove_member(ask.id)
+redis.call('HSET', EXCLUDED, ask.id, cjson.encode({
+  id = ask.id,
+  incarnation = known.incarnation,
+  token = known.token,
+  by = ask.by,
+  reason = ask.reason,
+  at_ms = text(now_ms),
+}))
+publish(RECORD_CHANNEL, {heard = 'excluded', id = ask.id, incarnation = known.incarnation})
+note('excluded', ask.by, ask.id .. ': ' .. ask.reason, record.acting)
+return reply('done')

@@ -1,0 +1,2 @@
+-- read: the record alone. Refuses nothing.
+return reply('view')

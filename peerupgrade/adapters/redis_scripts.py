@@ -1,0 +1,90 @@
+"""The keys and channels of one cluster, and the scripts that run inside the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from peerupgrade.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of everything that a cluster has; the braces put all of it into one slot."""
+
+    cluster: str
+
+    def __post_init__(self) -> None:
+        if not self.cluster or set(self.cluster) & set("{}"):
+            raise ConfigError(
+                f"the cluster name {self.cluster!r} cannot be part of a key",
+                hint="choose one that is not empty and has no { or }",
+            )
+
+    def _named(self, name: str) -> str:
+        return f"pu:{{{self.cluster}}}:{name}"
+
+    @property
+    def record(self) -> str:
+        """A hash: the cluster record, and what only the store's scripts need."""
+        return self._named("record")
+
+    @property
+    def members(self) -> str:
+        """A hash: id -> member."""
+        return self._named("members")
+
+    @property
+    def excluded(self) -> str:
+        """A hash: id -> tombstone."""
+        return self._named("excluded")
+
+    @property
+    def history(self) -> str:
+        """A stream."""
+        return self._named("history")
+
+    @property
+    def lock(self) -> str:
+        """The token of the master; on every lock server."""
+        return self._named("lock")
+
+    @property
+    def epoch(self) -> str:
+        """The highest epoch that a lock server was told."""
+        return self._named("epoch")
+
+    @property
+    def record_channel(self) -> str:
+        """What every node listens to."""
+        return self._named("record!")
+
+    @property
+    def members_channel(self) -> str:
+        """What only the master listens to."""
+        return self._named("members!")
+
+
+class Script:
+    """One script, known to the server by its hash and sent in full only where it is not."""
+
+    def __init__(self, *files: str) -> None:
+        folder = resources.files("peerupgrade.adapters") / "lua"
+        self._source = "".join((folder / f"{name}.lua").read_text("utf-8") for name in files)
+        self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, client: Redis, keys: Sequence[str], args: Sequence[str]) -> list[Any]:
+        """Runs it once; the errors are the client's."""
+        answer: Any
+        try:
+            answer = await client.evalsha(self._sha, len(keys), *keys, *args)
+        except NoScriptError:  # so it has not run
+            answer = await client.eval(self._source, len(keys), *keys, *args)
+        assert isinstance(answer, list)
+        return answer

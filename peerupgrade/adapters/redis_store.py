@@ -1,0 +1,304 @@
+"""The shared storage area in Redis or Valkey.
+
+Theory of operation: every request is one script, run once. What comes back is a status word, the
+identity of the server, how many replicas it has, the record as it is now, and what the status
+brings with it. Nothing is ever repeated: a request without an answer is `Failed`, and the client is
+made anew by the next one, which also finds the primary after a failover.
+
+What must not be lost in a failover is followed by WAIT on the connection that wrote it, so these
+requests have a connection of their own, one after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from peerupgrade.adapters.redis_link import RedisLink, redis_errors
+from peerupgrade.adapters.redis_scripts import Keys, Script
+from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing, Tombstone
+from peerupgrade.core.requests import (
+    Admit,
+    Admitted,
+    All,
+    Attach,
+    Attached,
+    Claim,
+    Claimed,
+    Commit,
+    Conflict,
+    Done,
+    Exclude,
+    Failed,
+    Fenced,
+    Init,
+    Leave,
+    NotMember,
+    Read,
+    ReadAll,
+    Refused,
+    ReleaseHold,
+    Reply,
+    Report,
+    Request,
+    SetHold,
+    Unverified,
+    View,
+)
+from peerupgrade.errors import DataError, PeerUpgradeError, UnavailableError
+from peerupgrade.wire import (
+    member_from_fields,
+    record_from_fields,
+    record_to_fields,
+    request_to_fields,
+    tombstone_from_fields,
+)
+
+_NAMES: Mapping[type[Request], str] = {
+    Read: "read",
+    ReadAll: "read_all",
+    Init: "init",
+    Admit: "admit",
+    Report: "report",
+    Leave: "leave",
+    Exclude: "exclude",
+    SetHold: "hold",
+    ReleaseHold: "hold",
+    Claim: "claim",
+    Commit: "commit",
+    Attach: "attach",
+}
+_SCRIPTS = {kind: Script("_prelude", name) for kind, name in _NAMES.items()}
+_HINT = "see whether another program uses the same keys"
+_DURABLE = (SetHold, ReleaseHold, Claim, Commit)
+
+
+class RedisStore:
+    """`ports.Store` over a Redis or Valkey server.
+
+    Args:
+        link: to the server.
+        cluster: the name of the cluster.
+        min_replicas: as many must confirm what is durable; 0: one, if there is any at the time.
+        timeout_s: for each answer.
+        wait_ms: how long the replicas may take to confirm.
+    """
+
+    def __init__(
+        self,
+        link: RedisLink,
+        cluster: str,
+        *,
+        min_replicas: int = 0,
+        timeout_s: float = 1.0,
+        wait_ms: int = 500,
+    ) -> None:
+        self._link = link
+        self._keys = Keys(cluster)
+        self._min_replicas = min_replicas
+        self._wait_ms = wait_ms
+        self._shared = _Client(link, single=False, timeout_s=timeout_s)
+        # Its timeout leaves room for the WAIT.
+        self._writer = _Client(link, single=True, timeout_s=timeout_s + wait_ms / 1000)
+        self._writing = asyncio.Lock()
+
+    async def call(self, request: Request) -> Reply:
+        """Do one request, at most once.
+
+        Raises:
+            ConfigError: the server will never answer as things are set.
+        """
+        try:
+            if isinstance(request, _DURABLE):
+                async with self._writing:
+                    return await self._call_durably(request)
+            return _read_reply(await self._run(self._shared, request))
+        except (UnavailableError, DataError) as error:
+            return Failed(str(error))
+
+    async def history(self, count: int) -> list[dict[str, str]]:
+        """The newest `count` entries of the history, newest first; each with its `id`.
+
+        Raises:
+            UnavailableError: no answer.
+            ConfigError: the server will never answer as things are set.
+        """
+        async with self._shared.use("read the history") as client:
+            entries: Any = await client.xrevrange(self._keys.history, count=count)
+        return [{"id": entry_id, **fields} for entry_id, fields in entries]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._shared.aclose()
+        await self._writer.aclose()
+
+    async def _run(self, on: _Client, request: Request) -> list[Any]:
+        keys = self._keys
+        names = [keys.record, keys.members, keys.excluded, keys.history, keys.lock]
+        ask = msgspec.json.encode(_arguments(request)).decode()
+        args = [keys.record_channel, keys.members_channel, ask]
+        async with on.use(_NAMES[type(request)].replace("_", " ")) as client:
+            return await _SCRIPTS[type(request)].run(client, names, args)
+
+    async def _call_durably(self, request: Request) -> Reply:
+        raw = await self._run(self._writer, request)
+        reply = _read_reply(raw)
+        if not isinstance(reply, Done | Claimed):
+            return reply  # nothing was written
+        needed = self._min_replicas or min(1, int(raw[2]))
+        confirmed = await self._wait(needed) if needed else 0
+        if confirmed >= needed:
+            return reply
+        if isinstance(request, SetHold | ReleaseHold):  # R23
+            return Failed(
+                f"it is written, but only {confirmed} of {needed} replicas have confirmed it, so a "
+                "failover could forget it: bring the replicas back, then do it again"
+            )
+        return replace(reply, durable=False)
+
+    async def _wait(self, replicas: int) -> int:
+        """How many replicas have everything that was written on the writer's connection."""
+        async with self._writer.use("wait for the replicas") as client:
+            return int(await client.wait(replicas, self._wait_ms))
+
+
+class _Client:
+    """A client of the link's primary: made when it is needed, dropped after any error."""
+
+    def __init__(self, link: RedisLink, *, single: bool, timeout_s: float) -> None:
+        self._link = link
+        self._single = single
+        self._timeout_s = timeout_s
+        self._client: Redis | None = None
+        self._connecting = asyncio.Lock()
+
+    @asynccontextmanager
+    async def use(self, doing: str) -> AsyncIterator[Redis]:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._link.connect(
+                    single=self._single, timeout_s=self._timeout_s
+                )
+            client = self._client
+        try:
+            with redis_errors(self._link.url, doing):
+                yield client
+        except PeerUpgradeError:
+            if self._client is client:  # not one that was made meanwhile
+                self._client = None
+            await _close(client)
+            raise
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await _close(client)
+
+
+async def _close(client: Redis) -> None:
+    with suppress(RedisError, OSError):  # it may be broken already
+        await client.aclose()
+
+
+def _arguments(request: Request) -> Mapping[str, object]:
+    fields = request_to_fields(request)
+    if isinstance(request, Init):
+        record = ClusterRecord(
+            request.generation, revision=1, bootstrap_expect=request.bootstrap_expect
+        )
+        return {**fields, "record": record_to_fields(record)}
+    return fields
+
+
+def _read_reply(raw: Sequence[Any]) -> Reply:
+    status, identity, _, stored, *rest = raw
+    fields = _map(stored)
+    view = _view(fields, identity)
+    match status:
+        case "view":
+            return view
+        case "all":
+            return All(_snapshot(view, fields, *rest))
+        case "admitted":
+            incarnation, standing, rule = rest
+            return Admitted(int(incarnation), Standing(standing), rule, view)
+        case "attached":
+            return Attached(int(rest[0]), view)
+        case "done":
+            return Done(view)
+        case "claimed":
+            assert view.record is not None
+            return Claimed(view.record.epoch, view)
+        case "refused":
+            rule, other, tombstone = rest
+            return Refused(rule, view, _member(other), _tombstone(tombstone))
+        case "not_member":
+            return NotMember(view, _tombstone(rest[0]))
+        case "unverified":
+            return Unverified(view)
+        case "conflict":
+            return Conflict(view)
+        case "fenced":
+            return Fenced(view)
+        case _:
+            raise DataError(f"a script answered {status!r}", hint="report this")
+
+
+def _view(fields: Mapping[str, str], identity: str) -> View:
+    if "generation" not in fields:
+        return View(None, identity)
+    record = record_from_fields(fields)
+    doubted = record.identity != identity and fields.get("_suspect") == identity
+    return View(record, identity, _number(fields, "_quarantine_until_ms") if doubted else 0)
+
+
+def _number(fields: Mapping[str, str], name: str) -> int:
+    text = fields.get(name, "0")
+    if not text.isdecimal():
+        raise DataError(f"field {name!r} of the record is {text!r:.200}", hint=_HINT)
+    return int(text)
+
+
+def _snapshot(
+    view: View, fields: Mapping[str, str], members: list[str], excluded: list[str], now_ms: str
+) -> Snapshot:
+    return Snapshot(
+        record=view.record,
+        members={
+            node_id: member_from_fields(_decoded(text)) for node_id, text in _map(members).items()
+        },
+        members_revision=_number(fields, "_members_revision"),
+        now_ms=int(now_ms),
+        identity=view.identity,
+        quarantine_until_ms=_number(fields, "_quarantine_until_ms"),
+        excluded={
+            node_id: tombstone_from_fields(_decoded(text))
+            for node_id, text in _map(excluded).items()
+        },
+    )
+
+
+def _member(text: str) -> Member | None:
+    return member_from_fields(_decoded(text)) if text else None
+
+
+def _tombstone(text: str) -> Tombstone | None:
+    return tombstone_from_fields(_decoded(text)) if text else None
+
+
+def _decoded(text: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.MsgspecError as error:
+        raise DataError(f"a member in the store cannot be read ({error})", hint=_HINT) from error
+
+
+def _map(flat: Sequence[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
