@@ -1,1 +1,46 @@
-"""Rolling upgrades that finish by themselves: one acting version for the whole cluster."""
+"""Rolling upgrades that finish by themselves: one acting version for the whole cluster.
+
+    async with Node(Settings(name="a", installed="2.0", store="redis://...")) as node:
+        if node.is_active("2.0"):
+            ...
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peerupgrade.errors import (
+        ConfigError,
+        PeerUpgradeError,
+        RefusedError,
+        SuspendedError,
+        UnavailableError,
+        VersionError,
+    )
+    from peerupgrade.runtime.node import Node
+    from peerupgrade.settings import Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "Node",
+    "PeerUpgradeError",
+    "RefusedError",
+    "Settings",
+    "SuspendedError",
+    "UnavailableError",
+    "VersionError",
+    "__version__",
+]
+
+_HOMES = {"Node": "peerupgrade.runtime.node", "Settings": "peerupgrade.settings"}
+
+
+def __getattr__(name: str) -> Any:
+    # Redis and aiohttp are imported when a node is made, not with the package.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "peerupgrade.errors")), name)

@@ -37,6 +37,7 @@ class Settings:
         lock_ttl_s: how long a master's lease lasts.
         quarantine_s: how long a store that may have lost writes is not trusted.
         min_replicas: replicas that must confirm a decision; 0: one if there are any.
+        start_timeout_s: how long a start waits for a store that does not answer; 0: for ever.
         on_stop: what an orderly end means: `leave` the cluster, or `stay` a member that is away.
         stop_timeout_s: how long an orderly end may take.
         listen: `host:port` of the HTTP interface; port 0: any free one; empty: none.
@@ -58,6 +59,7 @@ class Settings:
     lock_ttl_s: float = 3.0
     quarantine_s: float = 5.0
     min_replicas: int = 0
+    start_timeout_s: float = 30.0
     on_stop: str = "leave"
     stop_timeout_s: float = 10.0
     listen: str = "127.0.0.1:0"
@@ -83,7 +85,7 @@ class Settings:
             raise ConfigError(
                 f"lock_ttl_s is {self.lock_ttl_s}", hint=f"give at least {_TTL_S_MIN} seconds"
             )
-        for what in ("lease_s", "guard_max_s", "quarantine_s", "stop_timeout_s"):
+        for what in ("lease_s", "guard_max_s", "quarantine_s", "start_timeout_s", "stop_timeout_s"):
             _check_at_least(what, getattr(self, what), 0)
         _check_at_least("bootstrap_expect", self.bootstrap_expect, 1)
         _check_at_least("min_replicas", self.min_replicas, 0)

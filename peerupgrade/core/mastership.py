@@ -93,6 +93,7 @@ class Mastership:
     deadline_s: float = 0.0
     epoch_known: int = 0  # the highest that the node has ever heard of
     quorum_lost_since_s: float | None = None
+    master_seen_s: float | None = None  # when a master was last heard of
     _yields_until_s: float = 0.0
     _round: int = 0
     _started_s: float = 0.0
@@ -122,6 +123,7 @@ class Mastership:
     def heard_beat(self, now: float, beat: Beat) -> list[Effect]:
         """Somebody's lease was prolonged: nothing to win before it ends."""
         self.epoch_known = max(self.epoch_known, beat.epoch)
+        self.master_seen_s = now
         if self.phase is Phase.WAITING and self.eligible:
             return [self._wait(now, beat.ttl_ms / 1000)]
         return []

@@ -11,6 +11,9 @@ from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.versions import Version
 
 
+_SILENT_S = 10.0
+
+
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One node at one moment.
@@ -20,6 +23,7 @@ class NodeStatus:
         operating: what this node behaves as; None while it is suspended, and `reason` says why.
         epoch: of this node's own mastership; 0 unless it is master.
         store_failure: why the store's last answer is missing; "" if there was one.
+        master_silent_s: since a master was last heard of; None if never.
         quorum_lost: too few lock servers answered when this node last asked them.
     """
 
@@ -37,6 +41,7 @@ class NodeStatus:
     quorum_lost: bool
     failure: str
     before_failure: str
+    master_silent_s: float | None
 
     @property
     def ready(self) -> bool:
@@ -44,10 +49,10 @@ class NodeStatus:
         return self.operating is not None
 
 
-def node_status(node: Node) -> NodeStatus:
-    """Look at a node."""
+def node_status(node: Node, now: float) -> NodeStatus:
+    """Look at a node; `now` by its own clock."""
     membership, mastership = node.membership, node.mastership
-    record = membership.record
+    record, seen_s = membership.record, mastership.master_seen_s
     return NodeStatus(
         name=node.config.id,
         state=membership.state,
@@ -63,6 +68,7 @@ def node_status(node: Node) -> NodeStatus:
         quorum_lost=mastership.quorum_lost_since_s is not None,
         failure=membership.failure,
         before_failure=node.master.before_failure,
+        master_silent_s=None if seen_s is None else max(0.0, now - seen_s),
     )
 
 
@@ -77,6 +83,18 @@ def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list
                 now_ms,
                 f"the store does not answer {status.name}: {status.store_failure or 'no answer'}",
                 "start the store, or mend the network to it; nodes go on operating meanwhile",
+            )
+        )
+    silent_s = status.master_silent_s
+    if store_answers and not status.quorum_lost and (silent_s is None or silent_s > _SILENT_S):
+        found.append(
+            Blocker(
+                Code.NO_MASTER,
+                "",
+                now_ms - round((silent_s or 0) * 1000),
+                f"{status.name} has not heard of a master"
+                + (f" for {silent_s:.0f} s" if silent_s else ""),
+                "wait a few seconds; if none appears, peerupgrade doctor examines the lock servers",
             )
         )
     if status.quorum_lost:

@@ -1,0 +1,124 @@
+"""The `node` command: a node beside a program that is written in whatever language.
+
+SIGTERM and SIGINT end it in order (a second one at once), SIGHUP reads the installed version again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from peerupgrade.errors import ExitCode, PeerUpgradeError
+from peerupgrade.http.api import HttpServer
+from peerupgrade.http.discovery import publish, withdraw
+from peerupgrade.runtime.node import Node
+from peerupgrade.settings import Settings, is_loopback, split_address
+
+log = logging.getLogger("peerupgrade")
+
+ReadInstalled = Callable[[], Awaitable[tuple[str, str]]]
+
+
+def run_agent(settings: Settings, read_installed: ReadInstalled) -> ExitCode:
+    """Run until a signal or the cluster ends it.
+
+    Args:
+        settings: of the node.
+        read_installed: gives the installed and the lowest supported version; at each SIGHUP again.
+
+    Raises:
+        PeerUpgradeError: why the node could not go on.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_Agent(settings, read_installed).run())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _Agent:
+    def __init__(self, settings: Settings, read_installed: ReadInstalled) -> None:
+        self._settings = settings
+        self._read_installed = read_installed
+        self._signalled = asyncio.Event()
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._node: Node
+
+    async def run(self) -> ExitCode:
+        self._catch_signals()
+        async with AsyncExitStack() as stack:
+            self._node = Node(self._settings)
+            stack.push_async_callback(self._node.stop)
+            await self._node.start()
+            await self._serve_http(stack)
+            running = asyncio.create_task(self._run_node())
+            signalled = asyncio.create_task(self._signalled.wait())
+            await asyncio.wait((running, signalled), return_when=asyncio.FIRST_COMPLETED)
+            signalled.cancel()
+            running.cancel()
+            (outcome,) = await asyncio.gather(running, return_exceptions=True)
+            if isinstance(outcome, BaseException) and not isinstance(
+                outcome, asyncio.CancelledError
+            ):
+                raise outcome
+        log.info("%s: stopped", self._settings.name)
+        return ExitCode.OK
+
+    async def _run_node(self) -> None:
+        await self._node.operating_now()
+        raise await self._node.ended()
+
+    async def _serve_http(self, stack: AsyncExitStack) -> None:
+        listen = self._settings.listen
+        if not listen:
+            return
+        token = self._settings.token
+        host, _ = split_address(listen)
+        if not token and is_loopback(host):
+            token = secrets.token_urlsafe(32)  # only this machine's user can read it
+        server = HttpServer(self._node, listen, token)
+        url = await server.start()
+        stack.push_async_callback(server.stop)
+        path = publish(self._settings.cluster, self._settings.name, url, token)
+        stack.callback(withdraw, path)
+        self._node.reached_at(url)
+        log.info("%s: %s", self._settings.name, url)
+
+    # --- signals ----------------------------------------------------------------------------------
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _end(self) -> None:
+        if self._signalled.is_set():
+            sys.stderr.write("peerupgrade: stopped at once, without leaving the cluster\n")
+            os._exit(ExitCode.INTERRUPTED)
+        self._signalled.set()
+
+    def _reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._read_again())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _read_again(self) -> None:
+        try:
+            installed, lowest = await self._read_installed()
+            self._node.installed_changed(installed, lowest)
+        except PeerUpgradeError as error:
+            log.error("the installed version stays as it was: %s", error)  # noqa: TRY400
+        else:
+            log.info("%s: installed %s", self._settings.name, installed)

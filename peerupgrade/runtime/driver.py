@@ -1,0 +1,247 @@
+"""Carries out what the core decides, and tells it what came of it.
+
+Inputs are taken one at a time, in the event loop; each effect that waits for something is a task of
+its own, and its result is the next input. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, assert_never
+
+from peerupgrade.core.effects import (
+    BeforeDone,
+    BeforeFailed,
+    CallLock,
+    CallStore,
+    Drain,
+    Drained,
+    Effect,
+    Emit,
+    HeardOn,
+    Input,
+    LockReplied,
+    Memory,
+    Operate,
+    Remember,
+    Remembered,
+    RememberFailed,
+    RunBefore,
+    SetTimer,
+    Start,
+    Stopped,
+    StoreReplied,
+    Switch,
+    Switched,
+    SwitchFailed,
+    Timer,
+    TimerFired,
+    WatchMembers,
+)
+from peerupgrade.core.membership import NodeState
+from peerupgrade.core.node import Node
+from peerupgrade.core.requests import Failed, Heard, LockReply
+from peerupgrade.errors import PeerUpgradeError
+from peerupgrade.ports import Bus, Clock, Disk, LockServer, Store
+from peerupgrade.runtime.guards import Guards
+from peerupgrade.runtime.hooks import Hooks
+
+log = logging.getLogger("peerupgrade")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world of one node. The store is lock server 0."""
+
+    store: Store
+    locks: Sequence[LockServer]
+    bus: Bus
+    disk: Disk
+    clock: Clock
+
+
+class Driver:
+    """Drives one core node.
+
+    Args:
+        core: the node.
+        ports: its world.
+        hooks: the application's callbacks.
+        guards: the operations under way.
+        changed: called after every input, with the events that it emitted.
+    """
+
+    def __init__(
+        self,
+        core: Node,
+        ports: Ports,
+        hooks: Hooks,
+        guards: Guards,
+        changed: Callable[[Sequence[Emit]], None],
+    ) -> None:
+        self._core = core
+        self._ports = ports
+        self._hooks = hooks
+        self._guards = guards
+        self._changed = changed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._members_bus: asyncio.Task[None] | None = None
+        self._switching = asyncio.Lock()
+        self._emitted: list[Emit] = []
+        self.stopped = asyncio.Event()
+        self.broken: BaseException | None = None  # what ended the node against its will
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin; the loop must be running."""
+        self.feed(Start())
+        self._spawn(self._ports.bus.listen(partial(self._heard, members=False), members=False))
+
+    async def close(self) -> None:
+        """Cancel everything and wait for its end."""
+        self.stopped.set()
+        for timer in self._timers.values():
+            timer.cancel()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def feed(self, event: Input) -> None:
+        """Give the core one input, and carry its effects out."""
+        if self.stopped.is_set():
+            return
+        for effect in self._core.handle(self._ports.clock.now_s(), event):
+            self._carry_out(effect)
+        emitted, self._emitted = self._emitted, []
+        self._changed(emitted)
+
+    def _heard(self, heard: Heard, *, members: bool) -> None:
+        self.feed(HeardOn(heard, members=members))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None:
+            return
+        self.broken = task.exception()
+        if not isinstance(self.broken, PeerUpgradeError):
+            log.critical("the node ends: an internal error", exc_info=self.broken)
+        self.stopped.set()
+        self._changed([])
+
+    # --- effects ----------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case CallStore():
+                self._spawn(self._call_store(effect))
+            case CallLock():
+                self._spawn(self._call_lock(effect))
+            case SetTimer():
+                self._set_timer(effect)
+            case Remember(memory):
+                self._spawn(self._remember(memory))
+            case Switch():
+                self._spawn(self._switch(effect))
+            case Drain(version, attempt):
+                self._spawn(self._then(self._guards.drained(version), Drained(attempt)))
+            case WatchMembers(on):
+                self._watch_members(on)
+            case RunBefore():
+                self._spawn(self._run_before(effect))
+            case Operate(version, reason):
+                said = f"at {version}" if version else f"suspended: {reason}"
+                self._emitted.append(Emit("operates" if version else "suspended", said))
+            case Emit():
+                self._emitted.append(effect)
+            case Stopped():
+                self.stopped.set()
+            case _:
+                assert_never(effect)
+
+    async def _then(self, work: Awaitable[None], result: Input) -> None:
+        await work
+        self.feed(result)
+
+    async def _call_store(self, call: CallStore) -> None:
+        asked_s = self._ports.clock.now_s()
+        try:
+            reply = await self._ports.store.call(call.request)
+        except PeerUpgradeError as error:
+            if self._core.membership.state is NodeState.STARTING:
+                raise  # it has never worked as it is set up: say so instead of trying for ever
+            reply = Failed(str(error))
+        self.feed(StoreReplied(call.part, call.call, reply, asked_s))
+
+    async def _call_lock(self, call: CallLock) -> None:
+        try:
+            reply = await self._ports.locks[call.server].call(call.request)
+        except PeerUpgradeError as error:
+            log.warning("lock server %d: %s", call.server, error)
+            reply = LockReply(granted=False, answered=False)
+        self.feed(LockReplied(call.server, call.round, reply))
+
+    def _set_timer(self, effect: SetTimer) -> None:
+        old = self._timers.pop(effect.timer, None)
+        if old is not None:
+            old.cancel()
+        delay_s = max(0.0, effect.at_s - self._ports.clock.now_s())
+        fired = TimerFired(effect.timer, effect.token)
+        loop = asyncio.get_running_loop()
+        self._timers[effect.timer] = loop.call_later(delay_s, self.feed, fired)
+
+    async def _remember(self, memory: Memory) -> None:
+        try:
+            await asyncio.to_thread(self._ports.disk.save, memory)
+        except OSError as error:
+            self.feed(RememberFailed(error.strerror or str(error)))
+        else:
+            self.feed(Remembered(memory))
+
+    async def _switch(self, effect: Switch) -> None:
+        async with self._switching:  # callbacks of two versions never run at the same time
+            try:
+                await self._hooks.switch(effect.version, effect.previous)
+            except Exception as error:  # noqa: BLE001 - the application's own
+                log.warning("a callback for %s failed", effect.version, exc_info=error)
+                self.feed(SwitchFailed(effect.attempt, f"{type(error).__name__}: {error}"))
+            else:
+                self.feed(Switched(effect.attempt))
+
+    async def _run_before(self, effect: RunBefore) -> None:
+        try:
+            await self._hooks.run_before(effect.version)
+        except Exception as error:  # noqa: BLE001 - the application's own
+            log.warning("a step before %s failed", effect.version, exc_info=error)
+            self.feed(BeforeFailed(effect.version, f"{type(error).__name__}: {error}"))
+        else:
+            self.feed(BeforeDone(effect.version))
+
+    def _watch_members(self, on: bool) -> None:
+        if self._members_bus is not None:
+            self._members_bus.cancel()
+            self._members_bus = None
+        if on:
+            hear = partial(self._heard, members=True)
+            self._members_bus = self._spawn(self._ports.bus.listen(hear, members=True))
+
+
+async def wait_at_most(work: Awaitable[None], timeout_s: float) -> bool:
+    """Wait for something; False if it took longer."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(work, timeout_s)
+        return True
+    return False

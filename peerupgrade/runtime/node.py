@@ -1,0 +1,460 @@
+"""A node, for embedding in asyncio programs.
+
+    async with peerupgrade.Node(settings) as node:
+        if node.is_active("2.0"):
+            ...
+
+The event loop is the application's own; nothing here changes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from random import SystemRandom
+from types import TracebackType
+
+from peerupgrade.adapters.clock import unix_ms
+from peerupgrade.adapters.redis_link import RedisLink
+from peerupgrade.core.blockers import all_blockers
+from peerupgrade.core.effects import Emit, InstalledChanged, Resign, SetAway, Stop
+from peerupgrade.core.membership import NodeConfig, NodeState
+from peerupgrade.core.node import MastershipConfig
+from peerupgrade.core.node import Node as CoreNode
+from peerupgrade.core.record import ClusterRecord, Snapshot
+from peerupgrade.core.refusals import explain
+from peerupgrade.core.requests import (
+    All,
+    Conflict,
+    Done,
+    Exclude,
+    Failed,
+    NotMember,
+    ReadAll,
+    Refused,
+    ReleaseHold,
+    Reply,
+    SetHold,
+)
+from peerupgrade.core.status import NodeStatus, local_blockers, node_status
+from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.errors import (
+    ConfigError,
+    PeerUpgradeError,
+    RefusedError,
+    SuspendedError,
+    UnavailableError,
+)
+from peerupgrade.http.view import Finding, Ledger, NodeEvent
+from peerupgrade.runtime.doctor import examine
+from peerupgrade.runtime.driver import Driver, Ports, wait_at_most
+from peerupgrade.runtime.guards import Guards
+from peerupgrade.runtime.hooks import Before, Hooks, OnActing
+from peerupgrade.runtime.waiters import Waiters
+from peerupgrade.runtime.world import connected
+from peerupgrade.settings import Settings
+
+log = logging.getLogger("peerupgrade")
+
+_LEDGER_TIMEOUT_S = 1.5
+_EVENTS_MAX = 1000
+
+
+class Node:
+    """One node of the cluster.
+
+    Args:
+        settings: how it is set up.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        installed = parse_version(settings.installed)
+        lowest = parse_version(settings.lowest_supported)
+        if lowest > installed:
+            raise ConfigError(
+                f"lowest_supported is {lowest}, above the installed version {installed}",
+                hint="give a version that the installed software can still serve",
+            )
+        self.settings = settings
+        self._config = NodeConfig(
+            id=settings.name,
+            installed=installed,
+            lowest=lowest,
+            lease_s=settings.lease_s,
+            lease_margin_s=settings.guard_max_s,
+            address=settings.address,
+            zone=settings.zone,
+            labels=dict(settings.labels),
+            bootstrap_expect=settings.bootstrap_expect,
+            quarantine_s=settings.quarantine_s,
+        )
+        self._hooks = Hooks()
+        self._guards = Guards()
+        self._stack = AsyncExitStack()
+        self._waiters = Waiters()
+        self._listeners: set[asyncio.Queue[NodeEvent]] = set()
+        self._known: Snapshot | None = None
+        self._known_at_ms = 0
+        self._stopping = False
+        # Set by `start`.
+        self._core: CoreNode
+        self._driver: Driver
+        self._ports: Ports
+        self._links: list[RedisLink]
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Node:
+        """Start, and wait until the node operates."""
+        await self.start()
+        try:
+            await self.operating_now()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drain and leave, as `on_stop` says."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begin: connect, and ask for admission. Returns at once.
+
+        Raises:
+            ConfigError: the state directory is in use, or no server can be started.
+            DataError: what the node remembers cannot be read.
+        """
+        self._ports, self._links = await self._stack.enter_async_context(connected(self.settings))
+        self._core = CoreNode(
+            config=self._config,
+            lock=MastershipConfig(len(self._ports.locks), self.settings.lock_ttl_s),
+            memory=self._ports.disk.load(),
+            rng=SystemRandom(),
+            before_versions=self._hooks.before_versions,
+        )
+        self._driver = Driver(
+            self._core, self._ports, self._hooks, self._guards, self._after_input
+        )
+        self._driver.start()
+
+    async def stop(self, *, leave: bool | None = None) -> None:
+        """Drain, hand mastership over, and leave or stay as away; then close.
+
+        Args:
+            leave: True to leave, False to stay a member that is away; None: as `on_stop` says.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        if leave is None:
+            leave = self.settings.on_stop == "leave"
+        timeout_s = self.settings.stop_timeout_s
+        if hasattr(self, "_driver"):
+            self._driver.feed(Resign())
+            self._driver.feed(SetAway(True))  # from here no new operation begins
+            if not await wait_at_most(self._guards.drained(None), timeout_s):
+                log.warning("operations were still under way after %.0f s", timeout_s)
+            self._driver.feed(Stop(leave))
+            if not await wait_at_most(self._wait_stopped(), timeout_s):
+                log.warning("the store did not confirm the end within %.0f s", timeout_s)
+            await self._driver.close()
+        await self._stack.aclose()
+
+    async def _wait_stopped(self) -> None:
+        await self._driver.stopped.wait()
+
+    async def operating_now(self) -> None:
+        """Wait until the node operates.
+
+        Raises:
+            RefusedError: the cluster does not admit it; the text says what would let it in.
+            UnavailableError: the store did not answer for `start_timeout_s`.
+            ConfigError: the store refuses this node's credentials.
+        """
+        timeout_s = self.settings.start_timeout_s or None
+        answered = self._until(lambda: self._core.membership.view is not None)
+        try:
+            await asyncio.wait_for(answered, timeout_s)
+        except TimeoutError:
+            failure = self._core.membership.store_failure or "the store does not answer"
+            raise UnavailableError(failure, hint="start it, or give another --store") from None
+        await self._until(lambda: self._core.membership.operating is not None)
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        error: BaseException | None = None
+
+        def over() -> bool:
+            nonlocal error
+            if reached():
+                return True
+            error = self._ended()
+            return error is not None
+
+        await self._waiters.until(over)
+        if error is not None:
+            raise error
+
+    def _ended(self) -> BaseException | None:
+        """Why the node will not go on by itself; None while it may."""
+        if self._driver.broken is not None:
+            return self._driver.broken
+        membership = self._core.membership
+        if membership.state is NodeState.REFUSED and membership.refusal is not None:
+            config = membership.config
+            return explain(membership.refusal, config.id, config.installed, config.lowest)
+        if membership.state is NodeState.EXCLUDED:
+            return RefusedError(f"node {self.settings.name!r}: {membership.reason}")
+        if self._driver.stopped.is_set() and not self._stopping:
+            return UnavailableError("the node has stopped")
+        return None
+
+    async def ended(self) -> BaseException:
+        """Wait until the node will not go on by itself, and say why."""
+        await self._waiters.until(lambda: self._ended() is not None)
+        error = self._ended()
+        assert error is not None
+        return error
+
+    # --- for the application ----------------------------------------------------------------------
+
+    @property
+    def acting(self) -> str | None:
+        """The acting version of the newest record that this node knows; None before there is one.
+
+        What this node may do is another question: see `operating` and `is_active`.
+        """
+        record = self._core.membership.record
+        return str(record.acting) if record and record.acting else None
+
+    @property
+    def operating(self) -> str | None:
+        """The version that this node behaves as; None while it is suspended."""
+        version = self._operating()
+        return str(version) if version else None
+
+    def _operating(self) -> Version | None:
+        membership = self._core.membership
+        lease_s = self.settings.lease_s
+        if lease_s and self._ports.clock.now_s() >= membership.lease_deadline_s:
+            return None  # R6: the clock is asked, not a timer
+        return membership.operating
+
+    def is_active(self, version: str) -> bool:
+        """May this node write and send what `version` brought?
+
+        Raises:
+            VersionError: the version cannot be read.
+        """
+        operating = self._operating()
+        return operating is not None and operating >= parse_version(version)
+
+    @asynccontextmanager
+    async def guard(self) -> AsyncIterator[str]:
+        """Mark one operation; gives the version that it must behave as, from its first to last step.
+
+        The node confirms a newer version only when operations of the older one have ended, so an
+        operation must not last longer than `guard_max_s`.
+
+        Raises:
+            SuspendedError: the node may not operate now.
+        """
+        version = self._operating()
+        if version is None or self._stopping:
+            reason = self._core.membership.reason or "its lease has ended"
+            raise SuspendedError(f"node {self.settings.name!r} does not operate: {reason}")
+        with self._guards.running(version):
+            yield str(version)
+
+    async def settled(self, version: str, timeout_s: float | None = None) -> None:
+        """Wait until every member has confirmed `version` or a newer one.
+
+        Raises:
+            TimeoutError: it took longer.
+            RefusedError: this node was refused or excluded meanwhile.
+        """
+        wanted = parse_version(version)
+
+        def reached() -> bool:
+            record = self._core.membership.record
+            if record is None or record.acting is None or record.acting < wanted:
+                return False
+            return record.settled
+
+        await asyncio.wait_for(self._until(reached), timeout_s)
+
+    def on_acting(self, callback: OnActing) -> OnActing:
+        """Decorator: run `callback(version, previous)` before the node operates at a version.
+
+        It runs also for the first one (`previous` is None) and when the node resumes. If it fails
+        the node stays where it is, says why, and tries again. May be async.
+        """
+        return self._hooks.on_acting(callback)
+
+    def before(self, version: str) -> Callable[[Before], Before]:
+        """Decorator: run a step, on the master, before the acting version rises to `version`."""
+        return self._hooks.before(version)
+
+    def installed_changed(self, installed: str, lowest_supported: str | None = None) -> None:
+        """Other software is installed on this node now.
+
+        Raises:
+            VersionError: a version cannot be read; nothing changes.
+        """
+        lowest = parse_version(lowest_supported or self.settings.lowest_supported)
+        self._driver.feed(InstalledChanged(parse_version(installed), lowest))
+
+    def reached_at(self, address: str) -> None:
+        """Where others reach this node, unless the settings say so; shown from its admission on."""
+        if not self.settings.address:
+            self._core.membership.config = replace(
+                self._core.membership.config, address=address
+            )
+
+    # --- for operators: what the HTTP interface shows ----------------------------------------------
+
+    def status(self) -> NodeStatus:
+        """What the node can say at once, from its memory."""
+        return node_status(self._core, self._ports.clock.now_s())
+
+    def live(self) -> bool:
+        """True while the driver runs."""
+        return not self._driver.stopped.is_set()
+
+    async def ledger(self) -> Ledger:
+        """Ask the store, for a short while; without an answer, what was known last."""
+        note, live = "", False
+        try:
+            reply = await asyncio.wait_for(self._ports.store.call(ReadAll()), _LEDGER_TIMEOUT_S)
+        except (TimeoutError, PeerUpgradeError) as error:
+            note = str(error) or "it did not answer in time"
+        else:
+            if isinstance(reply, All):
+                live = True
+                self._known, self._known_at_ms = reply.snapshot, unix_ms()
+            elif isinstance(reply, Failed):
+                note = reply.reason
+        now_ms = self._known.now_ms if self._known and live else unix_ms()
+        status = self.status()
+        blockers = local_blockers(status, now_ms, live)
+        if self._known is not None:
+            blockers = all_blockers(self._known, now_ms) + blockers
+        if note:
+            note = f"the store does not answer ({note}); this is what was known last"
+        return Ledger(tuple(blockers), live, self._known_at_ms or unix_ms(), note, self._known)
+
+    async def history(self, count: int) -> list[dict[str, str]]:
+        """The newest `count` entries of the history, newest first.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        return await self._ports.store.history(count)
+
+    async def change(self, request: SetHold | ReleaseHold | Exclude) -> Reply:
+        """Ask the store for a change.
+
+        Raises:
+            RefusedError: a rule forbids it.
+            UnavailableError: the store does not answer; it may or may not have been done.
+        """
+        reply = await self._ports.store.call(request)
+        config = self._core.membership.config
+        match reply:
+            case Done():
+                return reply
+            case Refused():
+                subject = request.id if isinstance(request, Exclude) else config.id
+                raise explain(reply, subject, config.installed, config.lowest)
+            case Failed(reason):
+                raise UnavailableError(
+                    reason, hint="it may or may not have been done: look before trying again"
+                )
+            case Conflict():
+                raise RefusedError("the member has changed meanwhile", hint="look again")
+            case NotMember():
+                assert isinstance(request, Exclude)
+                raise KeyError(request.id)
+            case _:
+                raise RefusedError(
+                    "the store has restarted, failed over or was wiped, and is not verified yet",
+                    rule="unverified",
+                    hint="try again in a few seconds; peerupgrade why shows what is awaited",
+                )
+
+    async def exclude(self, name: str, by: str, reason: str, confirm_stopped: bool) -> None:
+        """Remove the member of this name.
+
+        Raises:
+            KeyError: there is no such member.
+            RefusedError, UnavailableError: as for `change`.
+        """
+        reply = await self._ports.store.call(ReadAll())
+        if not isinstance(reply, All):
+            raise UnavailableError("the store does not answer", hint="try again when it does")
+        incarnation = reply.snapshot.members[name].incarnation
+        await self.change(Exclude(name, by, reason, confirm_stopped, incarnation))
+
+    async def resign(self) -> bool:
+        """Give mastership to another node; False: this node is not master."""
+        if not self._core.mastership.holding:
+            return False
+        self._driver.feed(Resign())
+        return True
+
+    async def set_away(self, away: bool) -> None:
+        """Stop serving while software is replaced, or serve again."""
+        self._driver.feed(SetAway(away))
+        if away:
+            await self._guards.drained(None)
+
+    async def wait_newer(self, revision: int, timeout_s: float) -> ClusterRecord | None:
+        """The newest record once it is newer than `revision`, or whatever is known by then."""
+
+        def is_newer() -> bool:
+            record = self._core.membership.record
+            return record is not None and record.revision > revision
+
+        await wait_at_most(self._waiters.until(is_newer), timeout_s)
+        return self._core.membership.record
+
+    async def events(self) -> AsyncIterator[NodeEvent]:
+        """Everything that happens from now on; the oldest are dropped if nobody reads."""
+        queue: asyncio.Queue[NodeEvent] = asyncio.Queue(_EVENTS_MAX)
+        self._listeners.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.discard(queue)
+
+    async def doctor(self) -> list[Finding]:
+        """Examine what this node depends on."""
+        return await examine(self._links, self._ports.store)
+
+    # --- after each input ---------------------------------------------------------------------------
+
+    def _after_input(self, emitted: Sequence[Emit]) -> None:
+        record = self._core.membership.record
+        for event in emitted:
+            log.info("%s: %s %s", self.settings.name, event.event, event.detail)
+            happened = NodeEvent(
+                unix_ms(),
+                self.settings.name,
+                event.event,
+                event.detail,
+                record.revision if record else 0,
+            )
+            for queue in self._listeners:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(happened)
+        self._waiters.look()
