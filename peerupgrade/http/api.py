@@ -1,0 +1,358 @@
+"""The HTTP interface of a node: routes, what they take, and the server.
+
+Questions are GET, commands are POST with a JSON object. What the store knows is asked of it at once
+and, while it is away, answered from memory with `live` false. `/v1/events` is a stream of
+server-sent events; `/v1/acting` can wait for the next revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import math
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from peerupgrade.core.requests import Done, ReleaseHold, Reply, SetHold
+from peerupgrade.errors import ConfigError, RefusedError, UnavailableError
+from peerupgrade.http import model
+from peerupgrade.http.guard import HttpError, make_guard, say_errors
+from peerupgrade.http.view import NodeEvent, NodeView
+from peerupgrade.settings import is_loopback, split_address
+
+REVISION_HEADER = "Peerupgrade-Revision"
+_BODY_BYTES_MAX = 64 * 1024
+_HISTORY_DEFAULT, _HISTORY_MAX = 20, 1000
+_WAIT_DEFAULT_S, _WAIT_MAX_S = 30.0, 300.0
+_KEEP_ALIVE_S = 15.0
+_SHUTDOWN_S = 1.0
+
+_T = TypeVar("_T")
+_Line = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+_ForS = Annotated[float, msgspec.Meta(gt=0, le=366 * 86400)]
+
+# --- bodies of commands ---------------------------------------------------------------------------
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One JSON object. Its texts reach other people's terminals, so they are plain lines."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str) and any(unicodedata.category(c) == "Cc" for c in value):
+                raise ValueError(f"`{name}` has control characters; give one line of text")
+
+
+class _Nothing(_Body, frozen=True, kw_only=True):
+    pass
+
+
+class _Hold(_Body, frozen=True, kw_only=True):
+    by: _Line
+    reason: _Line
+    for_s: _ForS | None = None
+
+
+class _Release(_Body, frozen=True, kw_only=True):
+    by: _Line
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class _Exclude(_Body, frozen=True, kw_only=True):
+    name: _Line
+    by: _Line
+    reason: _Line
+    confirm_stopped: bool = False
+
+
+class _Away(_Body, frozen=True, kw_only=True):
+    away: bool
+
+
+async def _body(request: web.Request, kind: type[_T]) -> _T:
+    """The body as `kind`; an empty one counts as `{}`."""
+    raw = await request.read()
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        raise HttpError(400, f"the body is wrong: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise HttpError(400, f"the body is not JSON: {error}") from error
+
+
+def _number(request: web.Request, name: str, default: float, most: float) -> float:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most:
+        raise HttpError(400, f"{name} is {text!r}", f"give a number from 0 to {most:g}")
+    return value
+
+
+# --- routes ---------------------------------------------------------------------------------------
+
+
+class _Api:
+    """The routes over one node."""
+
+    def __init__(self, view: NodeView) -> None:
+        self.view = view
+        self._waiting: set[asyncio.Task[object]] = set()
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/livez", self.livez)
+        router.add_get("/readyz", self.readyz)
+        router.add_get("/v1/node", self.node)
+        router.add_get("/v1/cluster", self.cluster)
+        router.add_get("/v1/members", self.members)
+        router.add_get("/v1/why", self.why)
+        router.add_get("/v1/history", self.history)
+        router.add_get("/v1/acting", self.acting)
+        router.add_get("/v1/events", self.events, allow_head=False)
+        router.add_get("/v1/doctor", self.doctor)
+        router.add_post("/v1/hold", self.hold)
+        router.add_post("/v1/release", self.release)
+        router.add_post("/v1/exclude", self.exclude)
+        router.add_post("/v1/resign", self.resign)
+        router.add_post("/v1/away", self.away)
+
+    async def livez(self, _request: web.Request) -> web.Response:
+        live = self.view.live()
+        return web.json_response({"live": live}, status=200 if live else 503)
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        status = self.view.status()
+        answer = {"ready": status.ready, "state": str(status.state), "reason": status.reason}
+        return web.json_response(answer, status=200 if status.ready else 503)
+
+    async def node(self, _request: web.Request) -> web.Response:
+        return web.json_response(model.node_json(self.view.status()))
+
+    async def cluster(self, _request: web.Request) -> web.Response:
+        ledger = await self.view.ledger()
+        return web.json_response(model.cluster_json(ledger, self.view.status()))
+
+    async def members(self, _request: web.Request) -> web.Response:
+        ledger = await self.view.ledger()
+        if ledger.snapshot is None:
+            raise UnavailableError("the members are not known", hint=ledger.note)
+        return web.json_response(model.members_json(ledger))
+
+    async def why(self, _request: web.Request) -> web.Response:
+        return web.json_response(model.why_json(await self.view.ledger()))
+
+    async def history(self, request: web.Request) -> web.Response:
+        count = int(_number(request, "count", _HISTORY_DEFAULT, _HISTORY_MAX))
+        return web.json_response(model.history_json(await self.view.history(count)))
+
+    async def acting(self, request: web.Request) -> web.Response:
+        """At the time-out the answer is the revision that the client has already."""
+        if "wait" in request.query:
+            known = int(_number(request, "wait", 0, 2**53))
+            timeout_s = _number(request, "timeout_s", _WAIT_DEFAULT_S, _WAIT_MAX_S)
+            with self._cut_at_shutdown():
+                record = await self.view.wait_newer(known, timeout_s)
+        else:
+            record = self.view.status().record
+        status = self.view.status()
+        if record is None:
+            raise UnavailableError(
+                f"{status.name} has no cluster record yet", hint="/v1/node says what it waits for"
+            )
+        return web.json_response(
+            model.acting_json(status, record), headers={REVISION_HEADER: str(record.revision)}
+        )
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+        )
+        await response.prepare(request)
+        try:
+            with self._cut_at_shutdown():
+                async with asyncio.TaskGroup() as group:
+                    keep_alive = group.create_task(_keep_alive(response))
+                    await response.write(_sse(self._watching()))
+                    async for event in self.view.events():
+                        await response.write(_sse(event))
+                    keep_alive.cancel()
+        except* ConnectionResetError:
+            pass  # the client has gone
+        return response
+
+    async def doctor(self, _request: web.Request) -> web.Response:
+        return web.json_response(model.doctor_json(await self.view.doctor()))
+
+    async def hold(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Hold)
+        until_ms = 0
+        if asked.for_s is not None:
+            until_ms = await self._store_now_ms() + round(asked.for_s * 1000)
+        return _changed(await self.view.change(SetHold(asked.by, asked.reason, until_ms)))
+
+    async def release(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Release)
+        return _changed(await self.view.change(ReleaseHold(asked.by, asked.reason)))
+
+    async def exclude(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Exclude)
+        try:
+            await self.view.exclude(asked.name, asked.by, asked.reason, asked.confirm_stopped)
+        except KeyError:
+            raise HttpError(
+                404, f"there is no member {asked.name!r}", "peerupgrade members lists them"
+            ) from None
+        return web.json_response({"excluded": asked.name})
+
+    async def resign(self, request: web.Request) -> web.Response:
+        await _body(request, _Nothing)
+        if not await self.view.resign():
+            status = self.view.status()
+            master = status.record.master if status.record else ""
+            raise RefusedError(
+                f"{status.name} is not master",
+                rule="not_master",
+                hint=f"ask {master}" if master else "there is no master now",
+            )
+        return web.json_response({"resigned": True})
+
+    async def away(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Away)
+        await self.view.set_away(asked.away)
+        return web.json_response({"away": asked.away})
+
+    async def _store_now_ms(self) -> int:
+        """The store's clock, by which a hold ends."""
+        ledger = await self.view.ledger()
+        if not ledger.live or ledger.snapshot is None:
+            raise UnavailableError("the store does not answer", hint=ledger.note)
+        return ledger.snapshot.now_ms
+
+    def _watching(self) -> NodeEvent:
+        """The first event of a stream: where things stand as it begins."""
+        status = self.view.status()
+        revision = status.record.revision if status.record else 0
+        acting = f"acting at {status.acting}" if status.acting else "no acting version yet"
+        now_ms = time.time_ns() // 1_000_000
+        return NodeEvent(now_ms, status.name, "watching", acting, revision)
+
+    @contextmanager
+    def _cut_at_shutdown(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+
+    async def shut_down(self, _app: web.Application) -> None:
+        """End what would wait for a long time; a command under way may finish."""
+        for task in self._waiting:
+            task.cancel()
+
+
+async def _keep_alive(response: web.StreamResponse) -> None:
+    """A comment now and then, so that either side notices when the other has gone."""
+    while True:
+        await asyncio.sleep(_KEEP_ALIVE_S)
+        await response.write(b": still here\n\n")
+
+
+def _sse(event: NodeEvent) -> bytes:
+    # JSON has no line breaks of its own, so one line of data is enough.
+    return f"data: {json.dumps(model.event_json(event))}\n\n".encode()
+
+
+def _changed(reply: Reply) -> web.Response:
+    assert isinstance(reply, Done)  # everything else was raised
+    if not reply.durable:  # R23: acknowledged means that a failover cannot forget it
+        raise UnavailableError(
+            "it is written, but too few replicas have confirmed it: a failover could forget it",
+            hint="look at the replicas, then say it again",
+        )
+    return web.json_response({"cluster": model.record_json(reply.view.record)})
+
+
+async def _never_stored(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+
+def make_app(view: NodeView, token: str, loopback: bool) -> web.Application:
+    """The interface of one node.
+
+    Args:
+        view: the node.
+        token: that commands need, and beyond loopback all but the probes; empty: no commands.
+        loopback: only this machine can reach the server.
+    """
+    api = _Api(view)
+    app = web.Application(
+        middlewares=[say_errors, make_guard(token, loopback)], client_max_size=_BODY_BYTES_MAX
+    )
+    api.add_routes(app.router)
+    app.on_response_prepare.append(_never_stored)
+    app.on_shutdown.append(api.shut_down)
+    return app
+
+
+class HttpServer:
+    """Serves one node at one address."""
+
+    def __init__(self, view: NodeView, listen: str, token: str) -> None:
+        self.listen = listen
+        self._host, self._port = split_address(listen)
+        app = make_app(view, token, is_loopback(self._host))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+
+    async def start(self) -> str:
+        """Listen.
+
+        Returns:
+            The base URL, with the port that was really taken. An address that stands for all of
+            this machine is given as loopback.
+
+        Raises:
+            ConfigError: the address cannot be used.
+        """
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self.stop()
+            raise _cannot_listen(self.listen, error) from error
+        port = self._runner.addresses[0][1]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Close; streams end at once."""
+        await self._runner.cleanup()
+
+
+def _cannot_listen(listen: str, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"cannot listen on {listen}: another program does",
+            hint="stop it, or listen on another port; port 0 takes a free one",
+        )
+    return ConfigError(
+        f"cannot listen on {listen}: {error.strerror or error}",
+        hint="give an address of this machine and a port that this user may use",
+    )

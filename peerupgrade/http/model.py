@@ -1,0 +1,275 @@
+"""Core types as plain JSON values, with names that programs may rely on.
+
+The names here are an interface: internal types may change, these may only grow. Versions are text.
+A time is twice there: `..._at` in ISO 8601 for people, `..._at_ms` in unix milliseconds for
+programs; both are null when there is none. Times of the cluster are of the store's clock, and so is
+`now`, so that the difference of two is an age.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from peerupgrade.core.blockers import Blocker
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Completion,
+    Hold,
+    Member,
+    Tombstone,
+    Upgrade,
+    newer,
+)
+from peerupgrade.core.status import NodeStatus
+from peerupgrade.core.versions import Version
+from peerupgrade.http.view import Finding, Ledger, NodeEvent
+
+Json: TypeAlias = dict[str, Any]
+
+
+def node_json(status: NodeStatus) -> Json:
+    """One node, by its own word."""
+    record = status.record
+    return {
+        "name": status.name,
+        "state": str(status.state),
+        "ready": status.ready,
+        "reason": status.reason,
+        "installed": str(status.installed),
+        "lowest_supported": str(status.lowest),
+        "operating": _text(status.operating),
+        "acting": _text(status.acting),
+        "revision": record.revision if record else 0,
+        "incarnation": status.incarnation,
+        "master": status.epoch > 0,
+        "epoch": status.epoch,
+        "store_failure": status.store_failure,
+        "quorum_lost": status.quorum_lost,
+        "failure": status.failure,
+        "before_failure": status.before_failure,
+        "master_silent_s": status.master_silent_s,
+    }
+
+
+def acting_json(status: NodeStatus, record: ClusterRecord) -> Json:
+    """What a program beside the node must know; `operating` is what it should behave as."""
+    return {
+        "acting": _text(record.acting),
+        "operating": _text(status.operating),
+        "settled": record.settled,
+        "data": _text(record.data),
+        "generation": record.generation,
+        "revision": record.revision,
+    }
+
+
+def cluster_json(ledger: Ledger, status: NodeStatus) -> Json:
+    """The cluster on one screen. Without the store: what the node itself remembers."""
+    snapshot = ledger.snapshot
+    record = _newest(snapshot.record if snapshot is not None else None, status.record)
+    members = snapshot.members.values() if snapshot is not None else ()
+    by_version = Counter(member.installed for member in members)
+    return {
+        **_freshness(ledger),
+        "asked": status.name,
+        "verified": snapshot.verified if snapshot is not None else None,
+        **record_json(record),
+        "members": len(snapshot.members) if snapshot is not None else None,
+        "members_by_installed": {
+            str(version): by_version[version] for version in sorted(by_version, reverse=True)
+        },
+        "blockers": len(ledger.blockers),
+    }
+
+
+def record_json(record: ClusterRecord | None) -> Json:
+    """The cluster record; all null or empty before there is one."""
+    known = record if record is not None else ClusterRecord(generation="")
+    return {
+        "generation": known.generation,
+        "revision": known.revision,
+        "master": known.master,
+        "epoch": known.epoch,
+        "acting": _text(known.acting),
+        "raising_to": _text(known.floor if known.raising else None),
+        "settled": known.settled,
+        "data": _text(known.data),
+        "lowest_supported": _text(known.lowest),
+        **_time("raised_at", known.raised_at_ms),
+        "bootstrap_expect": known.bootstrap_expect,
+        "hold": _hold(known.hold),
+        "upgrade": _upgrade(known.upgrade),
+        "completion": _completion(known.completion),
+    }
+
+
+def members_json(ledger: Ledger) -> Json:
+    """Every member, and every exclusion that is remembered, by name."""
+    assert ledger.snapshot is not None
+    record, members = ledger.snapshot.record, ledger.snapshot.members
+    master = record.master if record is not None else ""
+    return {
+        **_freshness(ledger),
+        "members": [_member(members[name], name == master) for name in sorted(members)],
+        "excluded": [
+            _tombstone(stone)
+            for stone in sorted(ledger.snapshot.excluded.values(), key=lambda stone: stone.id)
+        ],
+    }
+
+
+def why_json(ledger: Ledger) -> Json:
+    """Every reason why the upgrade has not finished."""
+    return {
+        **_freshness(ledger),
+        "blockers": [_blocker(blocker) for blocker in ledger.blockers],
+    }
+
+
+def history_json(entries: list[dict[str, str]]) -> Json:
+    """The history, newest first; an older peerupgrade may have left fields out."""
+    return {"entries": [_entry(entry) for entry in entries]}
+
+
+def event_json(event: NodeEvent) -> Json:
+    """One thing that happened."""
+    return {
+        **_time("at", event.at_ms),
+        "node": event.node,
+        "event": event.event,
+        "detail": event.detail,
+        "revision": event.revision,
+    }
+
+
+def doctor_json(findings: list[Finding]) -> Json:
+    """What was examined, in the order in which it was."""
+    return {
+        "findings": [
+            {
+                "level": finding.level,
+                "subject": finding.subject,
+                "text": finding.text,
+                "hint": finding.hint,
+            }
+            for finding in findings
+        ]
+    }
+
+
+def iso_time(at_ms: int) -> str:
+    """A unix time in milliseconds as ISO 8601 in UTC."""
+    seconds, rest_ms = divmod(at_ms, 1000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ms * 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _newest(stored: ClusterRecord | None, remembered: ClusterRecord | None) -> ClusterRecord | None:
+    """A node hears of a new record without asking, so its own may be the newer one."""
+    if stored is None or remembered is None:
+        return stored or remembered
+    same = stored.generation == remembered.generation
+    return remembered if same and newer(remembered, stored) else stored
+
+
+def _freshness(ledger: Ledger) -> Json:
+    snapshot = ledger.snapshot
+    now_ms = snapshot.now_ms if ledger.live and snapshot is not None else ledger.as_of_ms
+    return {"live": ledger.live, "note": ledger.note, **_time("now", now_ms)}
+
+
+def _text(version: Version | None) -> str | None:
+    return None if version is None else str(version)
+
+
+def _time(name: str, at_ms: int) -> Json:
+    """Both forms of a time; 0 is how the core says that there is none."""
+    return {name: iso_time(at_ms) if at_ms else None, f"{name}_ms": at_ms or None}
+
+
+def _hold(hold: Hold | None) -> Json | None:
+    if hold is None:
+        return None
+    return {
+        "by": hold.by,
+        "reason": hold.reason,
+        **_time("at", hold.at_ms),
+        **_time("until", hold.until_ms),
+    }
+
+
+def _upgrade(upgrade: Upgrade | None) -> Json | None:
+    if upgrade is None:
+        return None
+    return {"before": upgrade.before, **_time("started_at", upgrade.started_at_ms)}
+
+
+def _completion(completion: Completion | None) -> Json | None:
+    if completion is None:
+        return None
+    return {
+        "before": completion.before,
+        "version": completion.version,
+        **_time("started_at", completion.started_at_ms),
+        **_time("ended_at", completion.ended_at_ms),
+        "duration_s": completion.duration_s,
+    }
+
+
+def _member(member: Member, master: bool) -> Json:
+    """One member; its token stays here, because it proves whose the name is."""
+    return {
+        "name": member.id,
+        "incarnation": member.incarnation,
+        "standing": str(member.standing),
+        "master": master,
+        "installed": str(member.installed),
+        "lowest_supported": str(member.lowest),
+        "operating": _text(member.operating),
+        "operating_revision": member.operating_revision,
+        "failure": member.failure,
+        "policy": "suspend" if member.lease_ms else "freeze",
+        **_time("lease_until", member.lease_until_ms),
+        "address": member.address,
+        "zone": member.zone,
+        "labels": dict(member.labels),
+        **_time("joined_at", member.joined_at_ms),
+        **_time("changed_at", member.changed_at_ms),
+    }
+
+
+def _tombstone(stone: Tombstone) -> Json:
+    return {
+        "name": stone.id,
+        "incarnation": stone.incarnation,
+        "by": stone.by,
+        "reason": stone.reason,
+        **_time("at", stone.at_ms),
+    }
+
+
+def _blocker(blocker: Blocker) -> Json:
+    return {
+        "code": str(blocker.code),
+        "subject": blocker.subject,
+        **_time("since", blocker.since_ms),
+        "evidence": blocker.evidence,
+        "remedy": blocker.remedy,
+    }
+
+
+def _entry(entry: Mapping[str, str]) -> Json:
+    return {
+        "id": entry.get("id", ""),
+        **_time("at", int(entry.get("at_ms", 0))),
+        "kind": entry.get("kind", ""),
+        "by": entry.get("by", ""),
+        "epoch": int(entry.get("epoch", 0)),
+        "revision": int(entry.get("revision", 0)),
+        "before": entry.get("before") or None,
+        "after": entry.get("after") or None,
+        "inputs": entry.get("inputs", ""),
+    }

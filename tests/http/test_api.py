@@ -1,0 +1,665 @@
+"""The HTTP interface of a node, by a real client at a real server."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from fake_node import HOUR_MS, NOW_MS, RECORD, SNAPSHOT, V2, FakeNode, event
+
+from peerupgrade.core.membership import NodeState
+from peerupgrade.core.requests import Done, ReleaseHold, SetHold, View
+from peerupgrade.errors import ConfigError, RefusedError, UnavailableError
+from peerupgrade.http import api
+from peerupgrade.http.api import HttpServer, make_app
+
+PROBES = ["/livez", "/readyz"]
+QUESTIONS = [
+    "/v1/node",
+    "/v1/cluster",
+    "/v1/members",
+    "/v1/why",
+    "/v1/history",
+    "/v1/acting",
+    "/v1/events",
+    "/v1/doctor",
+]
+COMMANDS = {
+    "/v1/hold": {"by": "ann", "reason": "closing"},
+    "/v1/release": {"by": "ann"},
+    "/v1/exclude": {"name": "n2", "by": "ann", "reason": "gone", "confirm_stopped": True},
+    "/v1/resign": {},
+    "/v1/away": {"away": True},
+}
+BEARER = {"Authorization": "Bearer secret"}
+
+pytestmark = pytest.mark.asyncio
+
+
+@contextlib.asynccontextmanager
+async def asking(node, *, token="secret", loopback=True):
+    async with TestClient(TestServer(make_app(node, token, loopback))) as client:
+        yield client
+
+
+async def call(client, path, *, body=None, headers=BEARER, method=None):
+    """Status and JSON of one request; a command if it has a body."""
+    method = method or ("GET" if body is None else "POST")
+    async with client.request(method, path, json=body, headers=headers) as response:
+        assert response.content_type == "application/json"
+        assert response.headers["Cache-Control"] == "no-store"
+        return response.status, await response.json()
+
+
+# --- who may ask ----------------------------------------------------------------------------------
+
+# loopback, the node's token, the client's header -> status of probes, questions, commands
+ACCESS = [
+    (True, "secret", None, (200, 200, 401)),
+    (True, "secret", "Bearer wrong", (200, 200, 401)),
+    (True, "secret", "Basic secret", (200, 200, 401)),
+    (True, "secret", "Bearer s\u00e9cret", (200, 200, 401)),
+    (True, "secret", "secret", (200, 200, 401)),
+    (True, "secret", "Bearer secret", (200, 200, 200)),
+    (True, "secret", "bearer secret", (200, 200, 200)),
+    (True, "", None, (200, 200, 403)),
+    (True, "", "Bearer ", (200, 200, 403)),
+    (False, "secret", None, (200, 401, 401)),
+    (False, "secret", "Bearer wrong", (200, 401, 401)),
+    (False, "secret", "Bearer secret", (200, 200, 200)),
+    (False, "", "Bearer ", (200, 403, 403)),
+]
+
+
+@pytest.mark.parametrize(("loopback", "token", "header", "expected"), ACCESS)
+async def test_every_route_asks_for_the_token_where_it_is_needed(loopback, token, header, expected):
+    node = FakeNode()
+    probe, question, command = expected
+    headers = {} if header is None else {"Authorization": header}
+    wanted = [("GET", path, None, probe) for path in PROBES]
+    wanted += [("GET", path, None, question) for path in QUESTIONS]
+    wanted += [("POST", path, body, command) for path, body in COMMANDS.items()]
+    async with asking(node, token=token, loopback=loopback) as client:
+        found = []
+        for method, path, body, _ in wanted:
+            async with client.request(method, path, json=body, headers=headers) as response:
+                found.append((method, path, body, response.status))
+                assert ("WWW-Authenticate" in response.headers) == (response.status == 401)
+                if response.status >= 400:
+                    assert set(await response.json()) == {"error", "hint", "rule"}
+    assert found == wanted
+    assert bool(node.asked) == (command == 200)
+
+
+async def test_all_routes_are_in_the_table_above():
+    app = make_app(FakeNode(), "", True)
+    paths = {resource.canonical for resource in app.router.resources()}
+    assert paths == {*PROBES, *QUESTIONS, *COMMANDS}
+
+
+async def test_without_a_token_the_answer_says_how_to_give_one():
+    async with asking(FakeNode(), token="") as client:
+        status, answer = await call(client, "/v1/resign", body={})
+    assert status == 403
+    assert "PEERUPGRADE_TOKEN" in answer["hint"]
+    assert "--token-file" in answer["hint"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:99", 200),
+        ("localhost:99", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:99", 200),
+        ("evil.example", 403),
+        ("evil.example:80", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost@evil.example", 403),
+        ("10.0.0.1", 403),
+        ("[::1", 403),
+        ("", 403),
+    ],
+)
+async def test_a_rebound_name_reaches_nothing_on_loopback(host, expected):
+    async with asking(FakeNode()) as client:
+        for path in ("/v1/node", "/livez"):
+            status, _ = await call(client, path, headers={"Host": host})
+            assert status == expected
+
+
+async def test_beyond_loopback_any_name_is_right():
+    async with asking(FakeNode(), loopback=False) as client:
+        status, _ = await call(client, "/v1/node", headers={**BEARER, "Host": "n1.example"})
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("http://127.0.0.1:99", 200),
+        ("http://127.0.0.1:98", 403),
+        ("https://evil.example", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+@pytest.mark.parametrize("loopback", [True, False])
+async def test_a_foreign_page_commands_nothing_even_with_the_token(origin, expected, loopback):
+    node = FakeNode()
+    headers = {**BEARER, "Host": "127.0.0.1:99", "Origin": origin}
+    async with asking(node, loopback=loopback) as client:
+        status, _ = await call(client, "/v1/resign", body={}, headers=headers)
+    assert status == expected
+    assert bool(node.asked) == (expected == 200)
+
+
+# --- questions ------------------------------------------------------------------------------------
+
+
+async def test_probes_tell_a_dead_loop_and_a_node_that_does_not_operate():
+    node = FakeNode()
+    async with asking(node) as client:
+        assert await call(client, "/livez") == (200, {"live": True})
+        assert await call(client, "/readyz") == (
+            200,
+            {"ready": True, "state": "operating", "reason": ""},
+        )
+        node.is_live = False
+        node.node_status = replace(
+            node.node_status, operating=None, state=NodeState.SUSPENDED, reason="its lease ended"
+        )
+        assert await call(client, "/livez") == (503, {"live": False})
+        assert await call(client, "/readyz") == (
+            503,
+            {"ready": False, "state": "suspended", "reason": "its lease ended"},
+        )
+
+
+async def test_the_node_says_what_it_is():
+    async with asking(FakeNode()) as client:
+        _, answer = await call(client, "/v1/node")
+    assert answer == {
+        "name": "n1",
+        "state": "operating",
+        "ready": True,
+        "reason": "",
+        "installed": "2.0",
+        "lowest_supported": "1.0",
+        "operating": "1.0",
+        "acting": "1.0",
+        "revision": 12,
+        "incarnation": 3,
+        "master": True,
+        "epoch": 4,
+        "store_failure": "",
+        "quorum_lost": False,
+        "failure": "",
+        "before_failure": "",
+        "master_silent_s": 0.5,
+    }
+
+
+async def test_the_cluster_fits_one_answer():
+    node = FakeNode()
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/cluster")
+    assert answer["now"] == "2026-05-28T20:26:40.123Z"
+    assert answer["now_ms"] == NOW_MS
+    assert (answer["live"], answer["note"], answer["asked"]) == (True, "", "n1")
+    assert (answer["acting"], answer["data"], answer["settled"]) == ("1.0", "1.0", True)
+    assert (answer["master"], answer["epoch"], answer["revision"]) == ("n1", 4, 12)
+    assert answer["raising_to"] is None
+    assert answer["hold"] is None
+    assert answer["members"] == 2
+    assert list(answer["members_by_installed"].items()) == [("2.0", 1), ("1.0", 1)]
+    assert answer["blockers"] == 1
+    assert answer["completion"]["duration_s"] == 3600.0
+    assert answer["upgrade"]["started_at_ms"] == NOW_MS - 2 * HOUR_MS
+
+
+async def test_a_raise_under_way_names_its_target():
+    node = FakeNode()
+    raising = replace(RECORD, floor=V2)
+    node.the_ledger = replace(node.the_ledger, snapshot=replace(SNAPSHOT, record=raising))
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/cluster")
+    assert answer["raising_to"] == "2.0"
+
+
+async def test_the_node_may_remember_more_than_was_read_last():
+    node = FakeNode()
+    node.store_is_away()
+    newest = replace(RECORD, revision=13, acting=V2)
+    node.node_status = replace(node.node_status, record=newest)
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/cluster")
+        assert (answer["acting"], answer["revision"]) == ("2.0", 13)
+        # What it remembers of another cluster, or of a mastership that is over, is worth nothing.
+        for stale in (replace(newest, generation="g0"), replace(newest, epoch=3)):
+            node.node_status = replace(node.node_status, record=stale)
+            _, answer = await call(client, "/v1/cluster")
+            assert (answer["acting"], answer["revision"]) == ("1.0", 12)
+
+
+async def test_members_are_sorted_and_their_tokens_stay_secret():
+    node = FakeNode()
+    backwards = dict(reversed(SNAPSHOT.members.items()))
+    node.the_ledger = replace(node.the_ledger, snapshot=replace(SNAPSHOT, members=backwards))
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/members")
+    assert [member["name"] for member in answer["members"]] == ["n1", "n2"]
+    assert [member["master"] for member in answer["members"]] == [True, False]
+    assert [member["policy"] for member in answer["members"]] == ["freeze", "suspend"]
+    assert answer["excluded"][0]["reason"] == "disk broken"
+    assert "proof" not in json.dumps(answer)
+
+
+async def test_why_names_every_blocker():
+    async with asking(FakeNode()) as client:
+        _, answer = await call(client, "/v1/why")
+    assert answer["blockers"] == [
+        {
+            "code": "older_version",
+            "subject": "n2",
+            "since": "2026-05-28T18:26:40.123Z",
+            "since_ms": NOW_MS - 2 * HOUR_MS,
+            "evidence": "n2 has 1.0 installed, the newest is 2.0",
+            "remedy": "install 2.0 on n2, or exclude it if it is gone for good",
+        }
+    ]
+
+
+async def test_without_the_store_what_was_known_is_told_and_called_so():
+    node = FakeNode()
+    node.store_is_away()
+    async with asking(node) as client:
+        for path in ("/v1/why", "/v1/cluster", "/v1/members"):
+            status, answer = await call(client, path)
+            assert status == 200
+            assert answer["live"] is False
+            assert "does not answer" in answer["note"]
+            assert answer["now_ms"] == NOW_MS - 5000
+        node.the_ledger = replace(node.the_ledger, snapshot=None)
+        _, answer = await call(client, "/v1/cluster")
+        assert (answer["acting"], answer["members"]) == ("1.0", None)
+        assert (await call(client, "/v1/why"))[0] == 200
+        status, answer = await call(client, "/v1/members")
+        assert (status, answer["error"]) == (503, "the members are not known")
+
+
+async def test_a_cluster_without_a_record_is_all_null():
+    node = FakeNode()
+    node.the_ledger = replace(node.the_ledger, snapshot=None)
+    node.node_status = replace(node.node_status, record=None, acting=None)
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/cluster")
+    assert status == 200
+    assert (answer["acting"], answer["revision"], answer["raised_at"]) == (None, 0, None)
+
+
+async def test_the_history_is_cut_to_the_count():
+    node = FakeNode()
+    node.entries = [{**node.entries[0], "id": f"{n}-0"} for n in range(30)]
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/history")
+        assert len(answer["entries"]) == 20
+        _, answer = await call(client, "/v1/history?count=2")
+    assert [entry["id"] for entry in answer["entries"]] == ["0-0", "1-0"]
+    assert answer["entries"][0]["at_ms"] == NOW_MS
+    assert (answer["entries"][0]["before"], answer["entries"][0]["after"]) == ("0.9", "1.0")
+
+
+async def test_an_entry_of_an_older_release_may_lack_fields():
+    node = FakeNode()
+    node.entries = [{"id": "1-0"}]
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/history")
+    assert status == 200
+    assert answer["entries"][0]["at"] is None
+
+
+async def test_the_doctor_reports_in_order():
+    async with asking(FakeNode()) as client:
+        _, answer = await call(client, "/v1/doctor")
+    assert [finding["level"] for finding in answer["findings"]] == ["ok", "warning"]
+    assert answer["findings"][1]["hint"] == "install the same"
+
+
+# --- waiting --------------------------------------------------------------------------------------
+
+
+async def test_the_acting_version_comes_at_once_with_its_revision():
+    node = FakeNode()
+    async with asking(node) as client, client.get("/v1/acting") as response:
+        assert response.headers["Peerupgrade-Revision"] == "12"
+        answer = await response.json()
+    assert answer == {
+        "acting": "1.0",
+        "operating": "1.0",
+        "settled": True,
+        "data": "1.0",
+        "generation": "g1",
+        "revision": 12,
+    }
+    assert node.asked == []
+
+
+async def test_a_long_poll_answers_when_a_newer_revision_is_there():
+    node = FakeNode()
+    node.newer = asyncio.Event()
+    async with asking(node) as client:
+        poll = asyncio.create_task(call(client, "/v1/acting?wait=12&timeout_s=20"))
+        await asyncio.sleep(0.05)
+        assert not poll.done()
+        newest = replace(RECORD, revision=13, acting=V2)
+        node.node_status = replace(node.node_status, record=newest, acting=V2, operating=V2)
+        node.newer.set()
+        status, answer = await asyncio.wait_for(poll, 5)
+    assert (status, answer["acting"], answer["operating"]) == (200, "2.0", "2.0")
+    assert node.asked == [(12, 20.0)]
+
+
+async def test_a_long_poll_ends_with_what_is_known():
+    node = FakeNode()
+    node.newer = asyncio.Event()
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/acting?wait=12&timeout_s=0.05")
+    assert (status, answer["revision"]) == (200, 12)
+
+
+async def test_a_node_without_a_record_cannot_tell_the_acting_version():
+    node = FakeNode()
+    node.node_status = replace(node.node_status, record=None, acting=None)
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/acting")
+    assert status == 503
+    assert "no cluster record" in answer["error"]
+
+
+async def next_event(response):
+    while True:
+        line = await asyncio.wait_for(response.content.readline(), 5)
+        assert line, "the stream ended"
+        if line.startswith(b"data: "):
+            assert await response.content.readline() == b"\n"
+            return json.loads(line[6:])
+
+
+async def test_events_begin_with_where_things_stand_and_follow_in_order():
+    node = FakeNode()
+    async with asking(node) as client, client.get("/v1/events") as response:
+        assert response.content_type == "text/event-stream"
+        first = await next_event(response)
+        assert (first["event"], first["detail"]) == ("watching", "acting at 1.0")
+        while not node.streams:
+            await asyncio.sleep(0.01)
+        node.streams[0].put_nowait(event("raised", "to 2.0\n\ndata: forged"))
+        node.streams[0].put_nowait(event("settled"))
+        second = await next_event(response)
+        assert second == {
+            "at": "2026-05-28T20:26:40.123Z",
+            "at_ms": NOW_MS,
+            "node": "n1",
+            "event": "raised",
+            "detail": "to 2.0\n\ndata: forged",
+            "revision": 12,
+        }
+        assert (await next_event(response))["event"] == "settled"
+
+
+async def test_a_silent_stream_is_kept_alive_and_a_client_that_left_is_noticed(monkeypatch):
+    monkeypatch.setattr(api, "_KEEP_ALIVE_S", 0.02)
+    node = FakeNode()
+    async with asking(node) as client:
+        async with client.get("/v1/events") as response:
+            await next_event(response)
+            assert await asyncio.wait_for(response.content.readline(), 5) == b": still here\n"
+            assert len(node.streams) == 1
+        async with asyncio.timeout(5):
+            while node.streams:
+                await asyncio.sleep(0.01)
+
+
+async def test_stopping_ends_streams_and_long_polls_at_once():
+    node = FakeNode()
+    node.newer = asyncio.Event()
+    server = HttpServer(node, "127.0.0.1:0", "secret")
+    url = await server.start()
+    async with aiohttp.ClientSession(url) as client:
+        poll = asyncio.create_task(client.get("/v1/acting?wait=12"))
+        async with client.get("/v1/events") as response:
+            await next_event(response)
+            began_s = time.monotonic()
+            await server.stop()
+            assert time.monotonic() - began_s < api._SHUTDOWN_S / 2
+            with pytest.raises((aiohttp.ClientError, AssertionError)):
+                await next_event(response)
+        with pytest.raises(aiohttp.ClientError):
+            await poll
+    assert node.streams == []
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+async def test_a_hold_ends_by_the_clock_of_the_store():
+    node = FakeNode()
+    async with asking(node) as client:
+        body = {"by": "ann", "reason": "closing", "for_s": 7200}
+        status, answer = await call(client, "/v1/hold", body=body)
+        await call(client, "/v1/hold", body={"by": "ann", "reason": "closing"})
+    assert node.asked == [
+        SetHold("ann", "closing", NOW_MS + 2 * HOUR_MS),
+        SetHold("ann", "closing", 0),
+    ]
+    assert status == 200
+    assert answer["cluster"]["hold"]["until_ms"] == NOW_MS + HOUR_MS
+
+
+async def test_a_hold_with_an_end_needs_the_store():
+    node = FakeNode()
+    node.store_is_away()
+    async with asking(node) as client:
+        body = {"by": "ann", "reason": "closing", "for_s": 7200}
+        status, answer = await call(client, "/v1/hold", body=body)
+    assert (status, node.asked) == (503, [])
+    assert "timed out" in answer["hint"]
+
+
+async def test_a_hold_that_a_failover_could_forget_is_not_acknowledged():
+    node = FakeNode()
+    node.reply = Done(View(RECORD, "server1"), durable=False)
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/hold", body=COMMANDS["/v1/hold"])
+    assert status == 503
+    assert "replicas" in answer["error"]
+
+
+async def test_release_exclude_and_away_are_handed_on():
+    node = FakeNode()
+    async with asking(node) as client:
+        await call(client, "/v1/release", body={"by": "ann", "reason": "done"})
+        body = {"name": "n2", "by": "ann", "reason": "gone"}
+        assert await call(client, "/v1/exclude", body=body) == (200, {"excluded": "n2"})
+        assert await call(client, "/v1/away", body={"away": True}) == (200, {"away": True})
+        assert await call(client, "/v1/resign", body={}) == (200, {"resigned": True})
+    assert node.asked == [
+        ReleaseHold("ann", "done"),
+        ("n2", "ann", "gone", False),
+        ("away", True),
+        "resign",
+    ]
+
+
+async def test_only_the_master_resigns():
+    node = FakeNode()
+    node.master = False
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/resign", body={})
+    assert status == 409
+    assert answer == {"error": "n1 is not master", "hint": "ask n1", "rule": "not_master"}
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        ("/v1/hold", '{"by": "ann"}', "reason"),
+        ("/v1/hold", '{"by": "", "reason": "x"}', "by"),
+        ("/v1/hold", '{"by": "ann", "reason": 1}', "reason"),
+        ("/v1/hold", '{"by": "ann", "reason": "x\\u001b[2J"}', "reason"),
+        ("/v1/hold", '{"by": "ann", "reason": "x", "for_s": 0}', "for_s"),
+        ("/v1/hold", '{"by": "ann", "reason": "x", "for_s": "2h"}', "for_s"),
+        ("/v1/hold", '{"by": "ann", "reason": "x", "for_s": NaN}', "JSON"),
+        ("/v1/hold", '{"by": "ann", "reason": "x", "until": 5}', "until"),
+        ("/v1/hold", '["by", "reason"]', "object"),
+        ("/v1/hold", '{"by": "ann"', "JSON"),
+        ("/v1/hold", "by=ann&reason=x", "JSON"),
+        ("/v1/hold", b'{"by": "\xff", "reason": "x"}', "JSON"),
+        ("/v1/hold", "", "by"),
+        (
+            "/v1/exclude",
+            '{"name": "n2", "by": "a", "reason": "x", "confirm_stopped": 1}',
+            "confirm",
+        ),
+        ("/v1/away", '{"away": "yes"}', "away"),
+        ("/v1/resign", '{"now": true}', "now"),
+    ],
+)
+async def test_a_wrong_body_is_refused_by_the_name_of_its_field(path, body, named):
+    node = FakeNode()
+    async with asking(node) as client, client.post(path, data=body, headers=BEARER) as response:
+        assert response.status == 400
+        assert named in (await response.json())["error"]
+    assert node.asked == []
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("history?count=many", "count"),
+        ("history?count=-1", "count"),
+        ("history?count=1001", "count"),
+        ("acting?wait=x", "wait"),
+        ("acting?wait=1&timeout_s=nan", "timeout_s"),
+        ("acting?wait=1&timeout_s=301", "timeout_s"),
+    ],
+)
+async def test_a_wrong_number_is_refused_by_its_name(query, named):
+    async with asking(FakeNode()) as client:
+        status, answer = await call(client, f"/v1/{query}")
+    assert status == 400
+    assert answer["error"].startswith(f"{named} is ")
+
+
+async def test_a_body_has_a_limit():
+    node = FakeNode()
+    async with asking(node) as client:
+        status, _ = await call(client, "/v1/hold", body={"by": "a", "reason": "x" * 70_000})
+        assert status == 413
+        # Within the limit it is the field that is too long.
+        status, answer = await call(client, "/v1/hold", body={"by": "a", "reason": "x" * 60_000})
+    assert status == 400
+    assert "reason" in answer["error"]
+    assert node.asked == []
+
+
+async def test_unknown_paths_and_methods_are_json_too():
+    async with asking(FakeNode()) as client:
+        assert (await call(client, "/v1/nothing"))[0] == 404
+        assert (await call(client, "/v1/hold"))[0] == 405
+        assert (await call(client, "/v1/node", body={}))[0] == 405
+
+
+async def test_a_refusal_carries_its_rule_and_hint():
+    node = FakeNode()
+    node.error = RefusedError(
+        "node 'n2' goes on through outages and may be alive",
+        rule="may_be_alive",
+        hint="make sure that its process is stopped, then: --confirm-stopped",
+    )
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/exclude", body=COMMANDS["/v1/exclude"])
+    assert status == 409
+    assert answer == {
+        "error": "node 'n2' goes on through outages and may be alive",
+        "hint": "make sure that its process is stopped, then: --confirm-stopped",
+        "rule": "may_be_alive",
+    }
+
+
+async def test_an_unknown_member_is_not_found():
+    async with asking(FakeNode()) as client:
+        body = {**COMMANDS["/v1/exclude"], "name": "n9"}
+        status, answer = await call(client, "/v1/exclude", body=body)
+    assert status == 404
+    assert "'n9'" in answer["error"]
+
+
+async def test_a_store_that_does_not_answer_is_a_503():
+    node = FakeNode()
+    node.error = UnavailableError("the store does not answer", hint="start it")
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/history")
+    assert status == 503
+    assert answer == {"error": "the store does not answer", "hint": "start it", "rule": ""}
+
+
+async def test_a_defect_is_logged_and_not_told(caplog):
+    node = FakeNode()
+    node.error = ValueError("redis://:password@store")
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/doctor")
+    assert status == 500
+    assert "password" not in json.dumps(answer)
+    assert "/v1/doctor failed" in caplog.text
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("listen", "base"),
+    [
+        ("127.0.0.1:0", "http://127.0.0.1:"),
+        ("localhost:0", "http://localhost:"),
+        ("0.0.0.0:0", "http://127.0.0.1:"),
+    ],
+)
+async def test_the_server_tells_the_address_that_it_really_has(listen, base):
+    server = HttpServer(FakeNode(), listen, "secret")
+    url = await server.start()
+    try:
+        assert url.startswith(base)
+        assert not url.endswith(":0")
+        async with aiohttp.ClientSession(url) as client:
+            status, _ = await call(client, "/v1/node", headers=BEARER)
+            assert status == 200
+            # Whether it is on loopback is told from where it listens.
+            status, _ = await call(client, "/v1/node", headers={})
+            assert status == (401 if listen.startswith("0.") else 200)
+    finally:
+        await server.stop()
+
+
+async def test_a_port_in_use_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match="another program does") as caught:
+            await HttpServer(FakeNode(), listen, "").start()
+    assert listen in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_an_address_of_another_machine_is_one_sentence():
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:0: "):
+        await HttpServer(FakeNode(), "192.0.2.1:0", "secret").start()
