@@ -1,0 +1,24 @@
+import pytest
+import pytest_asyncio
+
+from peerupgrade.adapters.embedded import EmbeddedServer, available_servers
+from tests.acceptance.cluster import Cluster
+
+SERVERS = available_servers()
+
+
+@pytest.fixture(params=SERVERS, ids=lambda binary: f"{binary.name}-{binary.version[0]}")
+def binary(request):
+    return request.param
+
+
+@pytest_asyncio.fixture
+async def server(binary, tmp_path):
+    async with EmbeddedServer(tmp_path / "server", binary=binary) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def cluster(server, tmp_path):
+    async with Cluster(server.url, tmp_path) as made:
+        yield made
