@@ -1,0 +1,147 @@
+"""The command line.
+
+Data goes to stdout, messages to stderr. Heavy libraries are imported where a command needs them, so
+that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from peerupgrade.errors import ConfigError, ExitCode, PeerUpgradeError
+
+if TYPE_CHECKING:
+    from cyclopts import App, CycloptsError
+
+_HELP = """Upgrade a cluster node by node: it acts at the lowest version that is
+installed anywhere, and at the new one by itself once the last node has it.
+
+  peerupgrade demo                             a first look
+  peerupgrade node --name n1 --installed 1.0   run a node
+  peerupgrade status                           then, on the same machine
+  peerupgrade why                              what the upgrade waits for
+"""
+
+EXIT_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.FAILURE: "it failed, for a reason that no other code names",
+    ExitCode.USAGE: "the command line, a setting or the token is wrong",
+    ExitCode.REFUSED: "the cluster refused: a version, a name or a rule",
+    ExitCode.TIMED_OUT: "waited as long as was asked",
+    ExitCode.NOT_SETTLED: "the cluster answers, and something stands in the way (why, doctor)",
+    ExitCode.UNAVAILABLE: "the store or the node does not answer",
+    ExitCode.NOT_FOUND: "nothing matches",
+    ExitCode.INTERNAL: "a defect of peerupgrade",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
+    from cyclopts import CycloptsError
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        result = _app()(words, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        command = " ".join(error.command_chain or ())
+        hint = f"peerupgrade {command} --help".replace("  ", " ")
+        return _complain(ConfigError(_sentence(error), hint=hint))
+    except PeerUpgradeError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILURE
+    except Exception as error:  # noqa: BLE001 - the last resort: one line instead of a traceback
+        return _defect(error)
+    return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _app() -> App:
+    from cyclopts import App, Group
+
+    from peerupgrade.cli.cluster import history, status, why
+    from peerupgrade.cli.demo import demo
+    from peerupgrade.cli.doctor import doctor
+    from peerupgrade.cli.hold import hold, release
+    from peerupgrade.cli.master import resign, show
+    from peerupgrade.cli.members import exclude, members
+    from peerupgrade.cli.node import node
+    from peerupgrade.cli.watch import watch
+
+    codes = "\n".join(f"  {code.value:>3}  {text}" for code, text in EXIT_CODES.items())
+    app = App(
+        name="peerupgrade",
+        help=_HELP,
+        help_epilogue=f"Exit codes:\n\n{codes}\n\nPEERUPGRADE_DEBUG=1 shows tracebacks.",
+        help_format="plaintext",
+        version=_version,
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    run = Group.create_ordered("Run")
+    look = Group.create_ordered("Look")
+    change = Group.create_ordered("Change")
+    groups: tuple[tuple[Group, tuple[Callable[..., object], ...]], ...] = (
+        (run, (node, demo)),
+        (look, (status, members, why, watch, history, doctor)),
+        (change, (hold, release, exclude)),
+    )
+    for group, commands in groups:
+        for command in commands:
+            app.command(command, group=group, help_epilogue="")
+    master = App(
+        name="master", group=change, help="Who decides, and handing that over.", help_epilogue=""
+    )
+    master.command(show)
+    master.command(resign)
+    app.command(master)
+    app["--help"].group = app["--version"].group = Group.create_ordered("About")
+    return app
+
+
+def _sentence(error: CycloptsError) -> str:
+    text = " ".join(str(error).split())
+    return text if text.endswith("...") else text.removesuffix(".")
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("peerupgrade")
+
+
+def _debugging() -> bool:
+    return os.environ.get("PEERUPGRADE_DEBUG", "") not in ("", "0")
+
+
+def _complain(error: PeerUpgradeError) -> int:
+    if _debugging():
+        sys.excepthook(type(error), error, error.__traceback__)
+    print(f"peerupgrade: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code
+
+
+def _defect(error: Exception) -> int:
+    if _debugging():
+        sys.excepthook(type(error), error, error.__traceback__)
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    print(
+        f"peerupgrade: a defect of peerupgrade, please report it: {text}:"
+        " PEERUPGRADE_DEBUG=1 shows where",
+        file=sys.stderr,
+    )
+    return ExitCode.INTERNAL

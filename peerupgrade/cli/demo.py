@@ -1,0 +1,32 @@
+"""The demonstration: `demo`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+_COUNT = Number(gte=2, lte=50)
+
+
+def _switch(text: str) -> Parameter:
+    return Parameter(negative="", show_default=False, help=text)
+
+
+def demo(
+    *,
+    nodes: Annotated[int, Parameter(validator=_COUNT, help="how many.")] = 5,
+    json: Annotated[bool, _switch("one JSON object a line.")] = False,
+    kill_master: Annotated[bool, _switch("kill the master halfway through.")] = False,
+    keep: Annotated[bool, _switch("leave the cluster running until interrupted.")] = False,
+) -> int:
+    """Upgrade a small cluster on this machine, node by node, and show what happens.
+
+    For example:
+
+        peerupgrade demo --nodes 7 --kill-master
+    """
+    from peerupgrade.demo.run import run_demo
+
+    return run_demo(nodes=nodes, as_json=json, kill_master=kill_master, keep=keep)

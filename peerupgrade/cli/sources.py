@@ -1,0 +1,193 @@
+"""Where the settings of a node come from: flags over environment over a TOML file over defaults.
+
+Their names, types and defaults stand in one place, the dataclass `Settings`; `Extra` adds what only
+the command line needs. A source that names one of several alternatives, for example
+`installed_command`, puts aside all of them in the sources below it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+import msgspec
+
+from peerupgrade.errors import ConfigError
+from peerupgrade.settings import Settings
+
+DEFAULT_FILE = "peerupgrade.toml"
+_ALTERNATIVES = (
+    ("installed", "installed_command", "installed_package"),
+    ("store", "store_file"),
+    ("token", "token_file"),
+)
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """What stands for a setting.
+
+    Attributes:
+        installed_command: prints the installed version; run at the start and at SIGHUP, without a
+            shell.
+        installed_package: Python package whose version is the installed version; read at the
+            start and at SIGHUP.
+        store_file: file that has the URL of the store.
+        token_file: file that has the token.
+    """
+
+    installed_command: str = ""
+    installed_package: str = ""
+    store_file: str = ""
+    token_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Every setting that some source has named, with the alternatives for `installed` apart."""
+
+    settings: Mapping[str, Any]
+    extra: Extra
+
+    def settings_with(self, installed: str) -> Settings:
+        """The settings of a node that has this version installed.
+
+        Raises:
+            ConfigError: one is missing or wrong.
+        """
+        if "name" not in self.settings:
+            raise ConfigError(
+                "the node has no name", hint="give --name, PEERUPGRADE_NAME or name in a TOML file"
+            )
+        return Settings(**{**self.settings, "installed": installed})
+
+
+def types() -> dict[str, Any]:
+    """Name -> type of everything that a source may name."""
+    return get_type_hints(Settings) | get_type_hints(Extra)
+
+
+def resolve(flags: Mapping[str, object], config: str | None) -> Resolved:
+    """Read all sources, as they are now.
+
+    Args:
+        flags: what the command line names.
+        config: the TOML file; None: `PEERUPGRADE_CONFIG`, or the default one if it is there.
+
+    Raises:
+        ConfigError: a source cannot be read, or names something unknown or of a wrong type.
+    """
+    chosen: dict[str, Any] = {}
+    for layer in (_from_toml(config), _from_environment(), dict(flags)):
+        for names in _ALTERNATIVES:
+            _choose(chosen, layer, names)
+        chosen |= layer
+    for name in ("store", "token"):
+        path = chosen.get(f"{name}_file")
+        if path:
+            chosen[name] = _secret(f"{name}_file", path)
+    extra_names = {one.name for one in fields(Extra)}
+    return Resolved(
+        settings={name: value for name, value in chosen.items() if name not in extra_names},
+        extra=Extra(**{name: value for name, value in chosen.items() if name in extra_names}),
+    )
+
+
+def has_password(url: str) -> bool:
+    """True if the URL carries a secret."""
+    return _PASSWORD.search(url) is not None
+
+
+def pairs(words: tuple[str, ...], where: str) -> dict[str, str]:
+    """`KEY=VALUE` words as a mapping.
+
+    Raises:
+        ConfigError: one has another form.
+    """
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"{where} is {word!r}", hint="give KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def _choose(chosen: dict[str, Any], layer: Mapping[str, object], names: tuple[str, ...]) -> None:
+    named = [name for name in names if name in layer]
+    if len(named) > 1:
+        raise ConfigError(f"{' and '.join(named)} exclude each other", hint="give one of them")
+    if named:
+        for name in names:
+            chosen.pop(name, None)
+
+
+def _from_toml(config: str | None) -> dict[str, Any]:
+    asked = config or os.environ.get("PEERUPGRADE_CONFIG")
+    path = Path(asked or DEFAULT_FILE)
+    if asked is None and not path.exists():
+        return {}
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read {path}: {reason}", hint="give a TOML file") from error
+    known = types()
+    for key in found:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise ConfigError(f"{path} has the unknown key {key!r}", hint=hint)
+    return {
+        key: _convert(value, known[key], f"{key} in {path}", strict=True)
+        for key, value in found.items()
+    }
+
+
+def _from_environment() -> dict[str, Any]:
+    found = {}
+    for name, kind in types().items():
+        variable = f"PEERUPGRADE_{name.upper()}"
+        text = os.environ.get(variable)
+        if text is not None:
+            value = _from_text(text, kind, variable)
+            found[name] = _convert(value, kind, variable, strict=False)
+    return found
+
+
+def _from_text(text: str, kind: Any, where: str) -> object:
+    """Lists are separated by spaces, because URLs may have commas."""
+    if get_origin(kind) is tuple:
+        return tuple(text.split())
+    if get_origin(kind) is Mapping:
+        return pairs(tuple(text.split()), where)
+    return text
+
+
+def _convert(value: object, kind: Any, where: str, *, strict: bool) -> Any:
+    try:
+        converted = msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where} is wrong", hint=str(error)) from error
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ConfigError(f"{where} is {value}", hint="give a finite number")
+    return converted
+
+
+def _secret(name: str, path: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"cannot read {name} {path}: {reason}") from error
+    if not text:
+        raise ConfigError(f"{name} {path} is empty")
+    return text
