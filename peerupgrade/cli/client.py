@@ -35,10 +35,17 @@ class NodeError(PeerUpgradeError):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One node's HTTP interface. `url` may lack the scheme."""
+    """One node's HTTP interface.
+
+    Attributes:
+        url: may lack the scheme.
+        token: "" if there is none.
+        cluster: name of the node's cluster, if that is known without asking; else "".
+    """
 
     url: str
     token: str = field(repr=False)
+    cluster: str = ""
 
     def get(self, path: str, **query: int) -> Json:
         """Ask.

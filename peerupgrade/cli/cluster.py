@@ -32,11 +32,13 @@ def status(*, target: Target = DEFAULT) -> None:
         peerupgrade status
         peerupgrade status --cluster blue -o json
     """
-    cluster = connect(target).get("/v1/cluster")
+    client = connect(target)
+    cluster = client.get("/v1/cluster")
     if target.as_json:
         print_json(cluster)
     else:
-        print_pairs(_status_lines(cluster))
+        name = f"{client.cluster}, asked of" if client.cluster else "as seen by"
+        print_pairs((("cluster", f"{name} {plain(cluster['asked'])}"), *_status_lines(cluster)))
 
 
 def why(*, target: Target = DEFAULT) -> int:

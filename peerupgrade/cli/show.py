@@ -12,8 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -69,26 +68,29 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in pairs:
         table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
-    _console().print(table)
+    _print(table)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under headings; what does not fit goes on in the next line."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(cell), overflow="fold") for cell in row))
-    _console().print(table)
+    _print(table)
 
 
 def print_item(head: str, lines: Iterable[str]) -> None:
     """A heading with lines under it that may be long."""
-    console = _console()
-    console.print(Text(head, style="bold"))
-    for line in lines:
-        console.print(Padding(Text(line), (0, 0, 0, 4)))
+    _print(Text(head, style="bold"), *(Padding(Text(line), (0, 0, 0, 4)) for line in lines))
 
 
-def _console() -> Console:
-    return Console(highlight=False, markup=False)
+def _print(*renderables: RenderableType) -> None:
+    console = Console(highlight=False, markup=False)
+    with console.capture() as captured:
+        for renderable in renderables:
+            console.print(renderable)
+    # The library fills lines up with spaces, which nobody wants in a file or a mail.
+    for line in captured.get().splitlines():
+        print(line.rstrip())

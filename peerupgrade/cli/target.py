@@ -50,13 +50,13 @@ def connect(target: Target) -> Client:
         ConfigError: nodes of several clusters could be meant.
     """
     token = os.environ.get("PEERUPGRADE_TOKEN", "")
-    if target.server:
-        if not token:
-            known = [running.token for running in find() if running.url == target.server]
-            token = known[0] if known else ""
-        return Client(target.server, token)
-    chosen = _choose(find(), target)
-    return Client(chosen.url, token or chosen.token)
+    if not target.server:
+        chosen = _choose(find(), target)
+        return Client(chosen.url, token or chosen.token, chosen.cluster)
+    for running in find():
+        if running.url == target.server:
+            return Client(running.url, token or running.token, running.cluster)
+    return Client(target.server, token)
 
 
 def _choose(running: list[Running], target: Target) -> Running:
