@@ -53,10 +53,12 @@ def connect(target: Target) -> Client:
     if not target.server:
         chosen = _choose(find(), target)
         return Client(chosen.url, token or chosen.token, chosen.cluster)
+    if token:  # nothing on this machine matters then
+        return Client(target.server, token)
     for running in find():
         if running.url == target.server:
-            return Client(running.url, token or running.token, running.cluster)
-    return Client(target.server, token)
+            return Client(running.url, running.token, running.cluster)
+    return Client(target.server, "")
 
 
 def _choose(running: list[Running], target: Target) -> Running:

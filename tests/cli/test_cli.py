@@ -474,6 +474,14 @@ def test_the_token_of_a_named_server_is_taken_from_its_file(run, node):
         assert run("release", "--server", url)[0] == 0
 
 
+def test_with_server_and_token_nothing_on_this_machine_matters(run, node, monkeypatch, tmp_path):
+    (tmp_path / "peerupgrade").chmod(0o755)  # somebody may have entered: not to be trusted
+    with serving(FakeNode()) as (url, _):
+        assert run("status", "--server", url)[0] == ExitCode.USAGE
+        monkeypatch.setenv("PEERUPGRADE_TOKEN", "secret")
+        assert run("status", "--server", url)[0] == 0
+
+
 # --- watch ----------------------------------------------------------------------------------------
 
 
