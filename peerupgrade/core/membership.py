@@ -475,9 +475,8 @@ class Membership:
         return [self.timers.set(Timer.RETRY_STORE, now + wait_s)]
 
     def _stop_replied(self, now: float, request: Request) -> list[Effect]:
-        if isinstance(request, Leave) or (
-            isinstance(request, Report) and request.standing is Standing.AWAY
-        ):
+        away = isinstance(request, Report) and request.standing is Standing.AWAY
+        if isinstance(request, Leave) or (away and not self._stop):
             self._registered = False
             return [Stopped()]
         return self.step(now)  # the answer to something asked before
