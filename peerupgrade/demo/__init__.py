@@ -1,0 +1,1 @@
+"""A small cluster on one machine, upgraded while it serves: `peerupgrade demo`."""

@@ -1,0 +1,247 @@
+"""The cluster of the demo: on each node an agent and, beside it, the little service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import ClientError, ClientSession
+
+from peerupgrade.adapters.redis_bus import RedisBus
+from peerupgrade.adapters.redis_link import RedisLink, parse_store_url
+from peerupgrade.adapters.redis_scripts import Keys
+from peerupgrade.core.requests import Heard, MemberHeard
+from peerupgrade.demo.notes import STORE_VARIABLE, Json
+from peerupgrade.demo.process import DemoError, Process, Processes
+from peerupgrade.http.discovery import Running, find
+
+_RELEASES = Path(__file__).with_name("releases")
+_STORE_TIMEOUT_S = 1.0
+_LOOK_S = 0.1
+_POLL_S = 0.01
+# The store is new, so there is nothing that it may have forgotten.
+_AGENT_OPTIONS = ("--quarantine-s", "1", "--stop-timeout-s", "3")
+
+
+class Release:
+    """One release of the little service: a directory with its code and its version."""
+
+    def __init__(self, name: str) -> None:
+        self.code = _RELEASES / name
+        self.version = (self.code / "VERSION").read_text(encoding="utf-8").strip()
+
+
+OLD, NEW = Release("v1"), Release("v2")
+
+
+class DemoNode:
+    """One node.
+
+    Attributes:
+        agent, service: its processes.
+        said: what the agent said of itself last; None while it does not answer.
+        release: of the service that runs; "" while none does.
+        url: of the service; "" while none runs.
+        ready: the service took requests when it was asked last.
+    """
+
+    agent: Process
+    service: Process
+
+    def __init__(self, name: str, cluster: Cluster) -> None:
+        self.name = name
+        self.said: Json | None = None
+        self.release = ""
+        self.url = ""
+        self.ready = False
+        self._cluster = cluster
+        self._home = cluster.home / name
+        self._current = self._home / "current"
+        self._home.mkdir()
+
+    @property
+    def version_file(self) -> Path:
+        """Says what is installed."""
+        return self._current / "VERSION"
+
+    @property
+    def is_master(self) -> bool:
+        """By the agent's word."""
+        return self.said is not None and self.said["master"]
+
+    def install(self, release: Release) -> None:
+        """Put another code directory in the place of the current one, in one atomic step."""
+        code = self._home / release.version
+        shutil.copytree(release.code, code, ignore=shutil.ignore_patterns("__pycache__"))
+        link = self._home / "next"
+        link.symlink_to(code.name)
+        link.replace(self._current)
+
+    async def start_agent(self) -> None:
+        """Start it; it finds its way into the cluster by itself."""
+        cluster = self._cluster
+        command = shlex.join(("cat", str(self.version_file)))
+        argv = [sys.executable, "-m", "peerupgrade", "node"]
+        argv += ["--name", self.name, "--cluster", cluster.name, "--installed-command", command]
+        argv += ["--state-dir", str(self._home / "state")]
+        argv += ["--bootstrap-expect", str(len(cluster.nodes)), *_AGENT_OPTIONS]
+        self.agent = await cluster.processes.start(
+            f"the agent of {self.name}",
+            argv,
+            log=self._home / "agent.log",
+            environment=_environment(PEERUPGRADE_STORE=cluster.store_url),
+        )
+
+    async def start_service(self) -> None:
+        """Start the release that is installed, and wait until it listens."""
+        self.service = await self._cluster.processes.start(
+            f"the service of {self.name}",
+            [sys.executable, str(self._current / "service.py"), self._cluster.name, self.name],
+            log=self._home / "service.log",
+            environment=_environment(**{STORE_VARIABLE: self._cluster.store_url}),
+        )
+        self.url = await self.service.first_line()
+        async with self._cluster.session.get(f"{self.url}/version") as response:
+            self.release = (await response.json())["version"]
+
+    async def stop_service(self) -> None:
+        """End it in order."""
+        self.release = self.url = ""
+        self.ready = False
+        await self.service.stop()
+
+    async def look(self) -> None:
+        """Ask both how they are."""
+        try:
+            self.said = await self.ask("/v1/node")
+        except (ClientError, TimeoutError, DemoError):
+            self.said = None
+        url = self.url
+        if not url:
+            return
+        try:
+            async with self._cluster.session.get(f"{url}/readyz") as response:
+                ready = response.status == 200
+        except (ClientError, TimeoutError):
+            ready = False
+        if url == self.url:  # else it was another process that answered
+            self.ready = ready
+
+    async def ask(self, path: str) -> Json:
+        """A question to the agent."""
+        async with self._cluster.session.get(
+            self._running().url + path, raise_for_status=True
+        ) as response:
+            answer: Json = await response.json()
+            return answer
+
+    async def command(self, path: str, body: Json) -> None:
+        """A command to the agent."""
+        running = self._running()
+        headers = {"Authorization": f"Bearer {running.token}"}
+        async with self._cluster.session.post(
+            running.url + path, json=body, headers=headers, raise_for_status=True
+        ):
+            pass
+
+    def _running(self) -> Running:
+        for running in find():
+            if (running.cluster, running.name) == (self._cluster.name, self.name):
+                return running
+        raise DemoError(f"the agent of {self.name} does not run")
+
+
+def _environment(**more: str) -> dict[str, str]:
+    """This process's own, without settings that were meant for other nodes."""
+    kept = {key: text for key, text in os.environ.items() if not key.startswith("PEERUPGRADE_")}
+    return {**kept, **more}
+
+
+class Cluster:
+    """All nodes, and what the demo knows of them.
+
+    Attributes:
+        home: a directory of its own.
+        installed_at_ms: node -> when the store recorded that it has the new version installed.
+        operating_at_ms: node -> when the store recorded that it operates at the new version.
+        waits_for: why the upgrade has not finished, as the cluster itself says.
+    """
+
+    def __init__(self, home: Path, store_url: str, session: ClientSession, count: int) -> None:
+        self.home = home
+        self.store_url = store_url
+        self.session = session
+        self.name = f"demo-{os.getpid()}"
+        self.processes = Processes()
+        self.nodes = [DemoNode(f"n{number}", self) for number in range(1, count + 1)]
+        self.installed_at_ms: dict[str, int] = {}
+        self.operating_at_ms: dict[str, int] = {}
+        self.waits_for: list[str] = []
+
+    async def start(self) -> None:
+        """Start everything, and wait until every service takes requests."""
+        for node in self.nodes:
+            node.install(OLD)
+            await node.start_agent()
+        await asyncio.gather(*(node.start_service() for node in self.nodes))
+        await self.until(
+            lambda: all(node.ready for node in self.nodes), "every service takes requests"
+        )
+
+    async def until(self, reached: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+        """Wait for something.
+
+        Raises:
+            DemoError: it took too long, or a process has ended meanwhile.
+        """
+        deadline_s = time.monotonic() + within_s
+        while not reached():
+            self.processes.check()
+            if time.monotonic() > deadline_s:
+                hint = "; ".join(self.waits_for) or "the cluster names no reason"
+                raise DemoError(f"after {within_s:g} s still not: {what}", hint=hint)
+            await asyncio.sleep(_POLL_S)
+
+    # --- watching ---------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Keep what is known of the nodes up to date, until cancelled."""
+        while True:
+            await asyncio.gather(*(node.look() for node in self.nodes))
+            await self._ask_why()
+            await asyncio.sleep(_LOOK_S)
+
+    async def _ask_why(self) -> None:
+        for node in self.nodes:
+            if node.said is not None:
+                try:
+                    why = await node.ask("/v1/why")
+                except (ClientError, TimeoutError, DemoError):
+                    continue
+                self.waits_for = [blocker["evidence"] for blocker in why["blockers"]]
+                return
+
+    async def listen(self) -> None:
+        """Note when the store recorded what, by its own clock, until cancelled.
+
+        Asking the nodes would come too late: what a member said is overwritten by what it says
+        next, a few milliseconds later.
+        """
+        url = parse_store_url(self.store_url)
+        link = RedisLink(url, timeout_s=_STORE_TIMEOUT_S, slot_key=Keys(self.name).record)
+        await RedisBus(link, self.name).listen(self._heard, members=True)
+
+    def _heard(self, heard: Heard) -> None:
+        if not isinstance(heard, MemberHeard) or heard.member is None:
+            return
+        member = heard.member
+        if str(member.installed) == NEW.version:
+            self.installed_at_ms.setdefault(member.id, member.changed_at_ms)
+        if str(member.operating) == NEW.version:
+            self.operating_at_ms.setdefault(member.id, member.changed_at_ms)
