@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from peerupgrade.adapters.redis_link import RedisLink, redis_errors
-from peerupgrade.adapters.redis_scripts import Keys
+from peerupgrade.adapters.redis_scripts import Keys, cancellable
 from peerupgrade.core.requests import Heard, Subscribed
 from peerupgrade.errors import PeerUpgradeError, UnavailableError
 from peerupgrade.wire import heard_from_text
@@ -78,13 +78,13 @@ class RedisBus:
 
     async def _listen_once(self, channel: str, hear: Callable[[Heard], None]) -> None:
         """Until the connection is lost."""
-        client = await self._link.connect(single=True)
-        with redis_errors(self._link.url, "listen"):
-            async with aclosing(client):
+        with cancellable() as check_cancelled, redis_errors(self._link.url, "listen"):
+            async with aclosing(await self._link.connect(single=True)) as client:
                 wire: _Wire | None = client.connection
                 assert wire is not None
                 await wire.send_command("SUBSCRIBE", channel, check_health=False)
                 while True:
+                    check_cancelled()
                     match await self._next(wire):
                         case [b"message", _, text]:
                             heard = heard_from_text(text)

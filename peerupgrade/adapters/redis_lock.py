@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from peerupgrade.adapters.redis_link import RedisLink, ServerFacts, preflight, redis_errors
-from peerupgrade.adapters.redis_scripts import Keys, Script
+from peerupgrade.adapters.redis_scripts import Keys, Script, cancellable
 from peerupgrade.core.mastership import lock_timeout_s
 from peerupgrade.core.requests import Acquire, Extend, LockReply, LockRequest, Release
 from peerupgrade.errors import PeerUpgradeError
@@ -67,7 +67,8 @@ class RedisLockServer:
         """Do one request, at most once; `answered` is False when no answer came in time."""
         try:
             async with asyncio.timeout(self._timeout_s), self._asking:
-                reply = await self._call(request)
+                with cancellable():
+                    reply = await self._call(request)
         except PeerUpgradeError as error:
             self._warn(str(error))
         except TimeoutError:

@@ -1,9 +1,11 @@
-"""The keys and channels of one cluster, and the scripts that run inside the store."""
+"""What the Redis adapters share: names of keys and channels, and how a script is run."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -88,3 +90,22 @@ class Script:
             answer = await client.eval(self._source, len(keys), *keys, *args)
         assert isinstance(answer, list)
         return answer
+
+
+@contextmanager
+def cancellable() -> Iterator[Callable[[], None]]:
+    """Raises a cancellation that came within and was swallowed: at its end, and when it is called.
+
+    The library writes with `asyncio.wait_for`, which loses a cancellation in Python 3.11 when the
+    write ends at the same moment. Who waits for the end of the task would then wait for ever.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+
+    def check() -> None:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
+
+    yield check
+    check()

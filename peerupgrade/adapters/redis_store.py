@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from peerupgrade.adapters.redis_link import RedisLink, redis_errors
-from peerupgrade.adapters.redis_scripts import Keys, Script
+from peerupgrade.adapters.redis_scripts import Keys, Script, cancellable
 from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing, Tombstone
 from peerupgrade.core.requests import (
     Admit,
@@ -115,13 +115,14 @@ class RedisStore:
         Raises:
             ConfigError: the server will never answer as things are set.
         """
-        try:
-            if isinstance(request, _DURABLE):
-                async with self._writing:
-                    return await self._call_durably(request)
-            return _read_reply(await self._run(self._shared, request))
-        except (UnavailableError, DataError) as error:
-            return Failed(str(error))
+        with cancellable():
+            try:
+                if isinstance(request, _DURABLE):
+                    async with self._writing:
+                        return await self._call_durably(request)
+                return _read_reply(await self._run(self._shared, request))
+            except (UnavailableError, DataError) as error:
+                return Failed(str(error))
 
     async def history(self, count: int) -> list[dict[str, str]]:
         """The newest `count` entries of the history, newest first; each with its `id`.
@@ -130,8 +131,9 @@ class RedisStore:
             UnavailableError: no answer.
             ConfigError: the server will never answer as things are set.
         """
-        async with self._shared.use("read the history") as client:
-            entries: Any = await client.xrevrange(self._keys.history, count=count)
+        with cancellable():
+            async with self._shared.use("read the history") as client:
+                entries: Any = await client.xrevrange(self._keys.history, count=count)
         return [{"id": entry_id, **fields} for entry_id, fields in entries]
 
     async def aclose(self) -> None:

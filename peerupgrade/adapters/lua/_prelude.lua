@@ -17,6 +17,9 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- The server process and its replication history: a restart, a failover changes it.
 local replication = redis.call('INFO', 'replication')
+if not string.find(replication, 'role:master', 1, true) then
+  return redis.error_reply('READONLY this is a replica') -- its answers would be old
+end
 local identity = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
   .. ':' .. string.match(replication, 'master_replid:(%x+)')
 local replicas = string.match(replication, 'connected_slaves:(%d+)')
