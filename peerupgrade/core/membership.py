@@ -437,7 +437,7 @@ class Membership:
         self._look(reply)
         match reply:
             case Admitted():
-                effects = self._admitted(reply, asked_s)
+                effects = self._admitted(request, reply, asked_s)
             case Attached():
                 effects = self._attached(request, reply, asked_s)
             case Done():
@@ -481,12 +481,15 @@ class Membership:
             return [Stopped()]
         return self.step(now)  # the answer to something asked before
 
-    def _admitted(self, reply: Admitted, asked_s: float) -> list[Effect]:
+    def _admitted(self, request: Request, reply: Admitted, asked_s: float) -> list[Effect]:
         record = reply.view.record
         assert record is not None
+        assert isinstance(request, Admit)
+        asked_with = (request.installed, request.lowest)
         fresh = not self._registered or reply.incarnation != self.incarnation
         was, self._standing = self._standing, reply.standing
-        self._registered, self._admit_again = True, False
+        self._registered = True
+        self._admit_again = asked_with != (self.config.installed, self.config.lowest)
         self._confirmed = record.doubt
         self.lease_deadline_s = asked_s + self.config.lease_s
         serves = reply.standing is Standing.SERVING

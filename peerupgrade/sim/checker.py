@@ -193,12 +193,14 @@ class Checker:
         assert record.acting is not None
         if self.held:
             raise ViolationError("S12: raised although a hold was acknowledged")
-        for name in self.members:
-            machine = world.machines[name]
-            if name in self.forgotten:
-                continue  # nothing can know of it; if it operates, S1 sees it
-            if world.versions[machine.version] < record.acting and machine.node is not None:
-                raise ViolationError(f"S13: raised to {record.acting} past {name}")
+        for machine in world.machines.values():
+            node = machine.node
+            if machine.name not in self.members or machine.name in self.forgotten:
+                continue  # of the forgotten nothing can know; if they operate, S1 sees it
+            if node is None or not node.membership.registered:
+                continue
+            if world.versions[machine.version] < record.acting:
+                raise ViolationError(f"S13: raised to {record.acting} past {machine.name}")
 
     def _completed(self, world: World, record: ClusterRecord) -> None:
         self.exercised["S16"] += 1
