@@ -449,7 +449,7 @@ class Membership:
             case _:
                 effects = []
         if self.view is not None and self.view.record is not None and self.view.verified:
-            effects += self._consider(self.view.record)
+            effects += self._consider(self.view.record) + self._apply()
         return effects + self._lease_timer(now) + self.step(now)
 
     def _look(self, reply: Reply) -> None:
@@ -498,7 +498,7 @@ class Membership:
             self._reported = _Reported(reply.standing, seen=record.revision)
         effects = [] if serves else self._suspend(NodeState.STANDBY, reply.rule)
         if not fresh:
-            return effects + self._apply()
+            return effects
         effects.append(Emit("admitted", f"incarnation {reply.incarnation}, {reply.standing}"))
         memory = replace(
             self.memory, incarnation=reply.incarnation, admitted_token=self.memory.token
@@ -627,6 +627,8 @@ class Membership:
             return []
         if record is None or record.acting is None or self._switching is not None:
             return []
+        if self._wanted is not None:
+            return []  # something newer is on its way to the disk
         unable = self._unable(record)
         if unable:
             return self._suspend(NodeState.SUSPENDED, unable)

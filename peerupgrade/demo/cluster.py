@@ -120,7 +120,7 @@ class DemoNode:
         """Ask both how they are."""
         try:
             self.said = await self.ask("/v1/node")
-        except (ClientError, TimeoutError, DemoError):
+        except DemoError:
             self.said = None
         url = self.url
         if not url:
@@ -134,21 +134,36 @@ class DemoNode:
             self.ready = ready
 
     async def ask(self, path: str) -> Json:
-        """A question to the agent."""
-        async with self._cluster.session.get(
-            self._running().url + path, raise_for_status=True
-        ) as response:
-            answer: Json = await response.json()
-            return answer
+        """A question to the agent.
+
+        Raises:
+            DemoError: it does not answer.
+        """
+        return await self._call("GET", path, None)
 
     async def command(self, path: str, body: Json) -> None:
-        """A command to the agent."""
+        """A command to the agent.
+
+        Raises:
+            DemoError: it has not done it.
+        """
+        await self._call("POST", path, body)
+
+    async def _call(self, method: str, path: str, body: Json | None) -> Json:
         running = self._running()
-        headers = {"Authorization": f"Bearer {running.token}"}
-        async with self._cluster.session.post(
-            running.url + path, json=body, headers=headers, raise_for_status=True
-        ):
-            pass
+        try:
+            async with self._cluster.session.request(
+                method,
+                running.url + path,
+                json=body,
+                headers={"Authorization": f"Bearer {running.token}"},
+                raise_for_status=True,
+            ) as response:
+                answer: Json = await response.json()
+                return answer
+        except (ClientError, TimeoutError) as error:
+            reason = str(error) or "it did not answer in time"
+            raise DemoError(f"the agent of {self.name} fails at {path}", hint=reason) from error
 
     def _running(self) -> Running:
         for running in find():
@@ -194,7 +209,7 @@ class Cluster:
             lambda: all(node.ready for node in self.nodes), "every service takes requests"
         )
 
-    async def until(self, reached: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+    async def until(self, reached: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
         """Wait for something.
 
         Raises:
@@ -222,7 +237,7 @@ class Cluster:
             if node.said is not None:
                 try:
                     why = await node.ask("/v1/why")
-                except (ClientError, TimeoutError, DemoError):
+                except DemoError:
                     continue
                 self.waits_for = [blocker["evidence"] for blocker in why["blockers"]]
                 return

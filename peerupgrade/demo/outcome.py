@@ -126,8 +126,8 @@ class Outcome:
         masters = " and ".join(dict.fromkeys(by for _, by in self.finishing))
         killed = f"; the master {self.killed} was killed meanwhile" if self.killed else ""
         return [
-            f"requests  {self.served:,} served, {self.failed} failed, all the time through all"
-            " nodes that take requests",
+            f"requests  {self.served:,} served, {self.failed} failed: reads and writes through"
+            " every node, the whole time",
             f"records   {self.kept} of {self.records} have their last acknowledged value, read"
             f" through every node; {self.new_format} are in the format of {NEW.version}",
             f"switched  {self.switch_s * 1000:.0f} ms from the last node's {NEW.version} being"

@@ -14,7 +14,7 @@ from peerupgrade.adapters.embedded import _die_with_parent
 from peerupgrade.errors import PeerUpgradeError
 
 _STOP_S = 5.0
-_FIRST_LINE_S = 20.0
+_FIRST_LINE_S = 60.0
 _LOG_LINES = 5
 
 

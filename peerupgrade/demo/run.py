@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -146,6 +147,6 @@ class _Demo:
             f"the cluster {name} goes on running until Ctrl-C; in another terminal try",
             *(f"  {command} {words} --cluster {name}" for words in _TRY),
             "and begin another upgrade, which then waits for the other nodes:",
-            f"  echo 3.0 > {node.version_file} && kill -HUP {node.agent.pid}",
+            f"  echo 3.0 > {shlex.quote(str(node.version_file))} && kill -HUP {node.agent.pid}",
         ]
         return "\n".join(lines)

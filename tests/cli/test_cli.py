@@ -490,9 +490,12 @@ class Watching:
 
     def __init__(self, *words):
         command = [sys.executable, "-m", "peerupgrade", "watch", *words]
+        # Tests that were started in the background ignore it, and so would what they start.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        signal.signal(signal.SIGINT, before)
 
     def line(self):
         return self.process.stdout.readline().rstrip("\n")
