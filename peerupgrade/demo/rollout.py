@@ -13,7 +13,8 @@ from peerupgrade.demo.load import Balancer
 from peerupgrade.demo.screen import Screen
 
 _PAUSE_S = 0.7
-_DEAD_S = 2.0
+# Longer than the lock of a dead master lasts, so that another one takes over.
+_DEAD_S = 4.0
 _FINISH_S = 20.0
 
 
