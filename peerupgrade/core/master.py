@@ -123,7 +123,9 @@ class Master:
         """Our own beat says what the store has: a missed change shows here."""
         if self.snapshot is None or self._pending is not None:
             return []
-        if beat.members_revision > self.snapshot.members_revision:
+        record = self.snapshot.record
+        missed = record is None or beat.revision > record.revision
+        if missed or beat.members_revision > self.snapshot.members_revision:
             return self.read_again(now)
         return []
 
@@ -181,7 +183,7 @@ class Master:
         if self.snapshot is not None and record is not None:
             if request.repair:
                 self._stale = True
-            else:
+            elif newer(record, self.snapshot.record):  # a hold may have been heard of already
                 self.snapshot = replace(self.snapshot, record=record)
         return [Emit("committed", request.step), *self.decide(now)]
 

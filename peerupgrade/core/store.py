@@ -164,9 +164,10 @@ class _Step:
         state = self.state
         assert state.record is not None
         # R30: the epochs that the store may have forgotten are never given again. Its own clock
-        # leaves room for a hundred masterships in each second of the cluster's life.
-        age = (self.now_ms - state.record.created_at_ms) // 10
-        epoch = max(state.record.epoch + EPOCH_STRIDE, age)
+        # leaves room for a mastership in each millisecond of the cluster's life; should that have
+        # jumped back, the stride leaves some.
+        age = self.now_ms - state.record.created_at_ms
+        epoch = state.record.epoch + EPOCH_STRIDE if age <= state.record.epoch else age
         state.record = replace(state.record, identity="", epoch=epoch)
         state.suspect = self.identity
         # The moment also names this doubt, so it is never the same twice.

@@ -197,7 +197,8 @@ class Checker:
             node = machine.node
             if machine.name not in self.members or machine.name in self.forgotten:
                 continue  # of the forgotten nothing can know; if they operate, S1 sees it
-            if node is None or not node.membership.registered:
+            member = world.store.state.members.get(machine.name)
+            if node is None or member is None or node.membership.incarnation != member.incarnation:
                 continue
             if world.versions[machine.version] < record.acting:
                 raise ViolationError(f"S13: raised to {record.acting} past {machine.name}")

@@ -34,9 +34,10 @@ end
 local function begin_quarantine()
   record.identity = ''
   -- R30: the epochs that the store may have forgotten are never given again. Its own clock leaves
-  -- room for a hundred masterships in each second of the cluster's life.
-  local age = math.floor((now_ms - record.created_at_ms) / 10)
-  record.epoch = text(math.max(record.epoch + EPOCH_STRIDE, age))
+  -- room for a mastership in each millisecond of the cluster's life; should that have jumped back,
+  -- the stride leaves some.
+  local age = now_ms - record.created_at_ms
+  record.epoch = text(age <= tonumber(record.epoch) and record.epoch + EPOCH_STRIDE or age)
   put(record)
   -- The moment also names this doubt, so it is never the same twice.
   own._quarantine_until_ms =
