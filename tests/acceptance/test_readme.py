@@ -1,0 +1,121 @@
+"""What the README prints runs as printed."""
+
+import asyncio
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+COMMAND = [sys.executable, "-m", "peerupgrade"]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def environment(tmp_path):
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("PEERUPGRADE_")}
+    (tmp_path / "run").mkdir(mode=0o700)
+    return {
+        **plain,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+    }
+
+
+def test_the_embedding_example(environment, tmp_path):
+    (example,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "the cluster acts at 2.0",
+        "this operation behaves as 2.0",
+        "what 2.0 brought may be written and sent",
+    ]
+
+
+
+
+class Terminal:
+    """What somebody types into one terminal, with a store of the test's own."""
+
+    def __init__(self, block, environment, store_url):
+        export, command = block.strip().splitlines()
+        assert export.startswith("export PEERUPGRADE_STORE=redis://")
+        self.arguments = shlex.split(command)[1:]
+        self.environment = {**environment, "PEERUPGRADE_STORE": store_url}
+        self.process = None
+
+    def start(self, installed="1.0"):
+        arguments = [installed if a == "1.0" else a for a in self.arguments]
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments], env=self.environment, stderr=subprocess.PIPE, text=True
+        )
+
+    def interrupt(self):
+        self.process.send_signal(signal.SIGINT)
+        _, errors = self.process.communicate(timeout=20)
+        assert self.process.returncode == 0, errors
+
+
+@pytest.mark.asyncio
+async def test_two_nodes_on_two_terminals(environment, server):
+    first, second = (
+        Terminal(block, environment, server.url)
+        for block in blocks("console")
+        if "peerupgrade node" in block
+    )
+    try:
+        for terminal in (first, second):
+            terminal.start()
+        await until(lambda: "1.0" in status(environment))
+        first.interrupt()
+        first.start("2.0")
+        await until(lambda: "older_version" in why(environment))
+        second.interrupt()
+        second.start("2.0")
+        await until(lambda: "complete" in status(environment) and "2.0" in status(environment))
+    finally:
+        for terminal in (first, second):
+            terminal.interrupt()
+
+
+def status(environment):
+    return subprocess.run(
+        [*COMMAND, "status", "--node", "a"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+
+
+def why(environment):
+    return subprocess.run(
+        [*COMMAND, "why", "--node", "a"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+
+
+async def until(reached, timeout_s=30):
+    async with asyncio.timeout(timeout_s):
+        while not await asyncio.to_thread(reached):
+            await asyncio.sleep(0.2)
