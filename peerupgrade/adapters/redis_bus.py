@@ -13,7 +13,9 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Protocol
+
+from hiredis import Reader, ReplyError
+from redis.exceptions import ResponseError
 
 from peerupgrade.adapters.redis_link import RedisLink, redis_errors
 from peerupgrade.adapters.redis_scripts import Keys, cancellable
@@ -24,16 +26,6 @@ from peerupgrade.wire import heard_from_text
 _log = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.05, 2.0)
-
-
-class _Wire(Protocol):
-    """What is used of the library's connection: much less than its own subscriber does."""
-
-    async def send_command(self, *args: str, check_health: bool) -> None: ...
-
-    async def read_response(
-        self, disable_decoding: bool, timeout: float, *, disconnect_on_error: bool
-    ) -> list[bytes] | None: ...
 
 
 class RedisBus:
@@ -80,34 +72,83 @@ class RedisBus:
         """Until the connection is lost."""
         with cancellable() as check_cancelled, redis_errors(self._link.url, "listen"):
             async with aclosing(await self._link.connect(single=True)) as client:
-                wire: _Wire | None = client.connection
-                assert wire is not None
-                await wire.send_command("SUBSCRIBE", channel, check_health=False)
-                while True:
-                    check_cancelled()
-                    match await self._next(wire):
-                        case [b"message", _, text]:
-                            heard = heard_from_text(text)
-                            if heard is not None:
-                                hear(heard)
-                        case [b"subscribe", *_]:
-                            hear(Subscribed())
-                        case _:
-                            pass  # a sign of life
+                check_cancelled()
+                assert client.connection is not None
+                writer = client.connection._writer  # noqa: SLF001 - its own subscriber is slow
+                assert writer is not None
+                transport = writer.transport
+                library = transport.get_protocol()
+                subscription = _Subscription(hear, library)
+                transport.set_protocol(subscription)
+                try:
+                    transport.write(_pack("SUBSCRIBE", channel))
+                    await self._watch(subscription, transport)
+                finally:
+                    transport.set_protocol(library)  # which closes it
 
-    async def _next(self, wire: _Wire) -> list[bytes]:
-        """The next thing that the server says, if need be after asking for a sign of life."""
-        said = await self._read(wire)
-        if said is None:
-            await wire.send_command("PING", check_health=False)
-            said = await self._read(wire)
-        if said is None:
-            raise UnavailableError(
-                f"cannot listen: {self._link.url} has said nothing for {2 * self._ping_s:g} s",
-                hint="see whether the server hangs or the network drops packets",
-            )
-        return said
+    async def _watch(self, subscription: _Subscription, transport: asyncio.WriteTransport) -> None:
+        """Until the connection is lost, or gives no sign of life."""
+        loop, pinged_at_s = asyncio.get_running_loop(), 0.0
+        while not subscription.lost.done():
+            now_s, heard_at_s = loop.time(), subscription.heard_at_s
+            wait_s = max(heard_at_s, pinged_at_s) + self._ping_s - now_s
+            if wait_s <= 0 and pinged_at_s > heard_at_s:
+                raise UnavailableError(
+                    f"cannot listen: {self._link.url} has said nothing for"
+                    f" {now_s - heard_at_s:.1f} s",
+                    hint="see whether the server hangs or the network drops packets",
+                )
+            if wait_s <= 0:
+                transport.write(_pack("PING"))
+                pinged_at_s, wait_s = now_s, self._ping_s
+            await asyncio.wait([subscription.lost], timeout=wait_s)
+        raise subscription.lost.result()
 
-    async def _read(self, wire: _Wire) -> list[bytes] | None:
-        """None after too long a silence; nothing of what comes later is lost by that."""
-        return await wire.read_response(True, self._ping_s, disconnect_on_error=False)
+
+def _pack(*command: str) -> bytes:
+    parts = [part.encode() for part in command]
+    head = b"*%d\r\n" % len(parts)
+    return head + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+class _Subscription(asyncio.Protocol):
+    """What is done with the bytes that come on a subscribed connection.
+
+    Attributes:
+        heard_at_s: when the last ones came, by the event loop's clock.
+        lost: done once the connection is, with the reason.
+    """
+
+    def __init__(self, hear: Callable[[Heard], None], library: asyncio.BaseProtocol) -> None:
+        self._hear = hear
+        self._library = library
+        self._reader = Reader()
+        self._loop = asyncio.get_running_loop()
+        self.heard_at_s = self._loop.time()
+        self.lost: asyncio.Future[Exception] = self._loop.create_future()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: hear every message that is complete."""
+        self.heard_at_s = self._loop.time()
+        self._reader.feed(data)
+        while (said := self._reader.gets()) is not False:
+            match said:
+                case [b"message", _, text]:
+                    heard = heard_from_text(text)
+                    if heard is not None:
+                        self._hear(heard)
+                case [b"subscribe", *_]:
+                    self._hear(Subscribed())
+                case ReplyError():
+                    self._lose(ResponseError(str(said)))
+                case _:
+                    pass  # the answer to a PING
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended."""
+        self._lose(exc or ConnectionResetError())
+        self._library.connection_lost(exc)
+
+    def _lose(self, reason: Exception) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
