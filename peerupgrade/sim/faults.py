@@ -24,7 +24,7 @@ class Faults:
 
     def plan(self, until_s: float) -> None:
         """Draw the kinds of this seed, and when they strike."""
-        kinds = self._kinds()
+        kinds = self.kinds
         names = sorted(kinds)
         chosen = [name for name in names if self.rng.random() < 0.45]
         for name in chosen:
@@ -40,7 +40,9 @@ class Faults:
             self.fired[name] += 1
             self.world.log(f"FAULT {name}")
 
-    def _kinds(self) -> dict[str, Callable[[], bool]]:
+    @property
+    def kinds(self) -> dict[str, Callable[[], bool]]:
+        """Every kind of fault, by its name; each answers whether it could strike."""
         return {
             "node killed": self._kill,
             "node killed, disk lost": self._kill_and_wipe,
