@@ -1,8 +1,8 @@
 """Rolling upgrades that finish by themselves: one acting version for the whole cluster.
 
-    async with Node(Settings(name="a", installed="2.0", store="redis://...")) as node:
-        if node.is_active("2.0"):
-            ...
+async with Node(Settings(name="a", installed="2.0", store="redis://...")) as node:
+    if node.is_active("2.0"):
+        ...
 """
 
 from __future__ import annotations

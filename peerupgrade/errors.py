@@ -51,7 +51,7 @@ class ConfigError(PeerUpgradeError):
 
 
 class VersionError(ConfigError):
-    """When: a version cannot be read. State after: unchanged. What to do: give a PEP 440 version."""
+    """When: a version cannot be read. State after: unchanged. What to do: give a PEP 440 one."""
 
 
 class RefusedError(PeerUpgradeError):
@@ -71,7 +71,7 @@ class UnavailableError(PeerUpgradeError):
 
 
 class SuspendedError(PeerUpgradeError):
-    """When: the node may not operate now. State after: nothing was done. What to do: wait, retry."""
+    """When: the node may not operate now. State after: nothing was done. What to do: retry."""
 
     exit_code = ExitCode.NOT_SETTLED
 

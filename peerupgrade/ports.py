@@ -23,7 +23,7 @@ class Store(Protocol):
             The answer; `Failed` when none came: then it may or may not have been done.
 
         Raises:
-            ConfigError: the store will never answer as things are set, for example a wrong password.
+            ConfigError: it will never answer as things are set, for example a wrong password.
         """
         ...
 

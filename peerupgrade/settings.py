@@ -1,7 +1,7 @@
 """All settings of a node, in one frozen dataclass.
 
-Precedence, lowest first: the defaults here, a TOML file, environment variables (``PEERUPGRADE_`` and
-the name in capitals), flags. Units are in the names.
+Precedence, lowest first: the defaults here, a TOML file, environment variables (``PEERUPGRADE_``
+and the name in capitals), flags. Units are in the names.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Why an upgrade has not finished: every reason at once, as data.
 
-Theory of operation: the reasons are not a report about the decision, they are the decision. A raise
-happens exactly when `raise_blockers` is empty, a settlement when `settle_blockers` is empty, and the
-store is trusted again when `verify_blockers` is empty. So `why` cannot disagree with what happens.
+Theory of operation: the reasons are not a report about the decision, they are the decision. A
+raise happens exactly when `raise_blockers` is empty, a settlement when `settle_blockers` is, and
+the store is trusted again when `verify_blockers` is. So `why` cannot disagree with what happens.
 """
 
 from __future__ import annotations

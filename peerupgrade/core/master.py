@@ -226,7 +226,7 @@ class Master:
         if record is None or not record.raising or not self._progress().before_needed:
             return []
         assert record.floor is not None
-        ready = record.before != record.floor and self._before_done != record.floor
+        ready = record.floor not in (record.before, self._before_done)
         if not ready or self._before_running is not None:
             return []
         if raise_blockers(snapshot, self.store_now_ms(now)):

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from random import Random
 
+from peerupgrade.core.chance import Rng
 from peerupgrade.core.effects import CallLock, CallStore, Effect, Part, SetTimer, Timer
 from peerupgrade.core.requests import (
     Acquire,
@@ -84,7 +84,7 @@ class Mastership:
     node_id: str
     servers: int
     ttl_s: float
-    rng: Random
+    rng: Rng
     timers: Timers
     phase: Phase = Phase.WAITING
     eligible: bool = False

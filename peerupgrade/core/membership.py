@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from random import Random
 
+from peerupgrade.core.chance import Rng
 from peerupgrade.core.effects import (
     CallStore,
     Drain,
@@ -118,7 +118,7 @@ class Membership:
 
     config: NodeConfig
     memory: Memory
-    rng: Random
+    rng: Rng
     timers: Timers
     state: NodeState = NodeState.STARTING
     reason: str = "it has not been admitted yet"
@@ -458,7 +458,13 @@ class Membership:
             case View():
                 self.view, self._stale = reply, False
             case (
-                Admitted() | Attached() | Done() | Refused() | NotMember() | Unverified() | Conflict()
+                Admitted()
+                | Attached()
+                | Done()
+                | Refused()
+                | NotMember()
+                | Unverified()
+                | Conflict()
             ):
                 self.view, self._stale = reply.view, False
             case _:

@@ -10,9 +10,9 @@ back as inputs; nothing waits in here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from random import Random
 from typing import assert_never
 
+from peerupgrade.core.chance import Rng
 from peerupgrade.core.effects import (
     BeforeDone,
     BeforeFailed,
@@ -37,8 +37,8 @@ from peerupgrade.core.effects import (
     TimerFired,
 )
 from peerupgrade.core.master import Master
-from peerupgrade.core.membership import Membership, NodeConfig
 from peerupgrade.core.mastership import Mastership
+from peerupgrade.core.membership import Membership, NodeConfig
 from peerupgrade.core.record import Standing
 from peerupgrade.core.requests import (
     Beat,
@@ -70,7 +70,7 @@ class Node:
     config: NodeConfig
     lock: MastershipConfig
     memory: Memory
-    rng: Random
+    rng: Rng
     before_versions: frozenset[Version] = frozenset()
     timers: Timers = field(default_factory=Timers)
     membership: Membership = field(init=False)

@@ -372,4 +372,6 @@ class Subscribed:
     """The subscription was (re)made: whatever was said meanwhile is lost."""
 
 
-Heard: TypeAlias = RecordHeard | MemberHeard | Beat | Freed | ExcludedHeard | DoubtHeard | Subscribed
+Heard: TypeAlias = (
+    RecordHeard | MemberHeard | Beat | Freed | ExcludedHeard | DoubtHeard | Subscribed
+)

@@ -10,7 +10,6 @@ from peerupgrade.core.node import Node
 from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.versions import Version
 
-
 _SILENT_S = 10.0
 
 

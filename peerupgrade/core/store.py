@@ -63,7 +63,6 @@ from peerupgrade.core.requests import (
     View,
 )
 
-
 EPOCH_STRIDE = 1000
 
 
@@ -171,9 +170,7 @@ class _Step:
         state.record = replace(state.record, identity="", epoch=epoch)
         state.suspect = self.identity
         # The moment also names this doubt, so it is never the same twice.
-        state.quarantine_until_ms = max(
-            state.quarantine_until_ms + 1, self.now_ms + quarantine_ms
-        )
+        state.quarantine_until_ms = max(state.quarantine_until_ms + 1, self.now_ms + quarantine_ms)
         self.heard.append(DoubtHeard())
 
 
@@ -424,7 +421,7 @@ def _hold(step: _Step, request: SetHold | ReleaseHold) -> Reply:
 
 def _claim(step: _Step, request: Claim) -> Reply:
     state, record = step.state, step.state.record
-    if record is None or (record.identity != step.identity and state.suspect != step.identity):
+    if record is None or (step.identity not in (record.identity, state.suspect)):
         return Unverified(step.view)  # R30: the store may have forgotten the newest epochs
     if state.lock.token != request.token or step.now_ms >= state.lock.until_ms:
         return Refused("not_held", step.view)
@@ -459,9 +456,7 @@ def _commit(step: _Step, request: Commit) -> Reply:
         return Refused("held", step.view)
     revision = record.revision + 1
     doubt = state.quarantine_until_ms if request.repair else record.doubt
-    new = replace(
-        new, revision=revision, epoch=record.epoch, identity=step.identity, doubt=doubt
-    )
+    new = replace(new, revision=revision, epoch=record.epoch, identity=step.identity, doubt=doubt)
     if new.acting != record.acting:
         new = replace(new, raised_revision=revision, raised_at_ms=step.now_ms)
     if new.floor != record.floor:

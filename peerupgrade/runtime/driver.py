@@ -215,7 +215,7 @@ class Driver:
         async with self._switching:  # callbacks of two versions never run at the same time
             try:
                 await self._hooks.switch(effect.version, effect.previous)
-            except Exception as error:  # noqa: BLE001 - the application's own
+            except Exception as error:
                 log.warning("a callback for %s failed", effect.version, exc_info=error)
                 self.feed(SwitchFailed(effect.attempt, f"{type(error).__name__}: {error}"))
             else:
@@ -224,7 +224,7 @@ class Driver:
     async def _run_before(self, effect: RunBefore) -> None:
         try:
             await self._hooks.run_before(effect.version)
-        except Exception as error:  # noqa: BLE001 - the application's own
+        except Exception as error:
             log.warning("a step before %s failed", effect.version, exc_info=error)
             self.feed(BeforeFailed(effect.version, f"{type(error).__name__}: {error}"))
         else:

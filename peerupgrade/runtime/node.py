@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from random import SystemRandom
 from types import TracebackType
+from typing import Self
 
 from peerupgrade.adapters.clock import unix_ms
 from peerupgrade.adapters.redis_link import RedisLink
@@ -107,7 +108,7 @@ class Node:
 
     # --- life -------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Node:
+    async def __aenter__(self) -> Self:
         """Start, and wait until the node operates."""
         await self.start()
         try:
@@ -141,9 +142,7 @@ class Node:
             rng=SystemRandom(),
             before_versions=self._hooks.before_versions,
         )
-        self._driver = Driver(
-            self._core, self._ports, self._hooks, self._guards, self._after_input
-        )
+        self._driver = Driver(self._core, self._ports, self._hooks, self._guards, self._after_input)
         self._driver.start()
 
     async def stop(self, *, leave: bool | None = None) -> None:
@@ -259,7 +258,7 @@ class Node:
 
     @asynccontextmanager
     async def guard(self) -> AsyncIterator[str]:
-        """Mark one operation; gives the version that it must behave as, from its first to last step.
+        """Mark one operation; gives the version that it must behave as from first to last.
 
         The node confirms a newer version only when operations of the older one have ended, so an
         operation must not last longer than `guard_max_s`.
@@ -315,11 +314,9 @@ class Node:
     def reached_at(self, address: str) -> None:
         """Where others reach this node, unless the settings say so; shown from its admission on."""
         if not self.settings.address:
-            self._core.membership.config = replace(
-                self._core.membership.config, address=address
-            )
+            self._core.membership.config = replace(self._core.membership.config, address=address)
 
-    # --- for operators: what the HTTP interface shows ----------------------------------------------
+    # --- for operators: what the HTTP interface shows ---------------------------------------------
 
     def status(self) -> NodeStatus:
         """What the node can say at once, from its memory."""
@@ -440,7 +437,7 @@ class Node:
         """Examine what this node depends on."""
         return await examine(self._links, self._ports.store)
 
-    # --- after each input ---------------------------------------------------------------------------
+    # --- after each input -------------------------------------------------------------------------
 
     def _after_input(self, emitted: Sequence[Emit]) -> None:
         record = self._core.membership.record

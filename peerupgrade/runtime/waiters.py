@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Waiters:
-    """Futures that are done the moment their condition holds, even if it holds only for a moment."""
+    """Futures that are done when their condition holds, even if it does only for a moment."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}

@@ -36,9 +36,7 @@ class SimStore:
         """Do one request."""
         return execute(self.state, request, self.now_ms(now_s), self.identity)
 
-    def execute_lock(
-        self, request: LockRequest, now_s: float
-    ) -> tuple[LockReply, list[Heard]]:
+    def execute_lock(self, request: LockRequest, now_s: float) -> tuple[LockReply, list[Heard]]:
         """The store is lock server 0."""
         return execute_lock(self.state.lock, request, self.now_ms(now_s), self.state)
 
@@ -73,8 +71,6 @@ class SimLockServer:
     up: bool = True
     state: LockState = field(default_factory=LockState)
 
-    def execute_lock(
-        self, request: LockRequest, now_s: float
-    ) -> tuple[LockReply, list[Heard]]:
+    def execute_lock(self, request: LockRequest, now_s: float) -> tuple[LockReply, list[Heard]]:
         """Do one request."""
         return execute_lock(self.state, request, int(now_s * 1000))

@@ -248,15 +248,18 @@ class World:
             case Drain(_, attempt):
                 self._later(machine, self.rng.uniform(0.0, 0.05), Drained(attempt))
             case WatchMembers(on):
-                machine.watching = on
-                if on:
-                    self._subscribe(machine, machine.life, members=True)
+                self._watch_members(machine, on=on)
             case RunBefore(version):
                 self._later(machine, self.rng.uniform(0.0, 0.1), BeforeDone(version))
             case Operate() | Emit():
                 self.observe(self, "effect", (machine, effect))
             case Stopped():
                 self.agenda.after(0.0, partial(self._end, machine, machine.life))
+
+    def _watch_members(self, machine: Machine, *, on: bool) -> None:
+        machine.watching = on
+        if on:
+            self._subscribe(machine, machine.life, members=True)
 
     def _end(self, machine: Machine, life: int) -> None:
         if machine.life == life:
@@ -316,11 +319,9 @@ class World:
         """One request is executed by the store: everything that follows from that."""
         before = self.store.state.record
         reply, heard = self.store.execute(request, self.agenda.now_s)
-        if isinstance(request, Commit | Claim | SetHold | ReleaseHold):
-            if isinstance(reply, Done | Claimed):
-                durable = self.store.replicate() if self.store.with_replica else True
-                if not durable:
-                    reply = self._not_durable(request, reply)
+        waits = isinstance(request, Commit | Claim | SetHold | ReleaseHold)
+        if waits and isinstance(reply, Done | Claimed) and self.store.with_replica:
+            reply = reply if self.store.replicate() else self._not_durable(request, reply)
         self.log(f"store: {who}: {request} => {reply}")
         self.observe(self, "store", (request, reply, before))
         self._publish(heard)

@@ -143,11 +143,13 @@ class Cluster:
     async def completed(self, version, timeout_s=20.0):
         """Wait until the upgrade to `version` has ended by itself."""
         return await self.until(
-            lambda s: s.verified
-            and s.record.completion is not None
-            and s.record.completion.version == version
-            and s.record.upgrade is None
-            and str(s.record.data) == version,
+            lambda s: (
+                s.verified
+                and s.record.completion is not None
+                and s.record.completion.version == version
+                and s.record.upgrade is None
+                and str(s.record.data) == version
+            ),
             timeout_s,
         )
 

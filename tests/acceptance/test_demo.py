@@ -41,7 +41,7 @@ def start(tmp_path):
 def outcome(demo, code):
     """What it prints for programs; stdout has nothing else."""
     out, err = demo.communicate(timeout=120)
-    assert demo.returncode == code, err
+    assert demo.returncode == code, out + err
     return json.loads(out)
 
 

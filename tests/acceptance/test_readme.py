@@ -49,8 +49,6 @@ def test_the_embedding_example(environment, tmp_path):
     ]
 
 
-
-
 class Terminal:
     """What somebody types into one terminal, with a store of the test's own."""
 

@@ -14,7 +14,7 @@ from tests.acceptance.proxy import Proxy
 
 pytestmark = pytest.mark.asyncio
 
-PASSWORD = "secret-of-the-tests"  # noqa: S105
+PASSWORD = "secret-of-the-tests"
 
 
 def address(server):
@@ -68,24 +68,26 @@ async def history_says(cluster, *kinds):
 
 
 async def test_nodes_go_on_while_the_store_is_down_and_the_upgrade_finishes_after(binary, tmp_path):
-    async with tcp_server(tmp_path / "one", binary) as server:
-        async with behind_proxy(server, tmp_path) as (cluster, _):
-            nodes = await cluster.form("1.0", "a", "b", "c")
-            for node in nodes[:-1]:
-                node.tell(do="installed", installed="2.0")
-            await cluster.until(lambda s: s.record.upgrade is not None)
-            await server.kill()
-            nodes[-1].tell(do="installed", installed="2.0")
-            for _ in range(10):
-                await asyncio.sleep(1.0)
-                for node in nodes:
-                    status = await node.ask("status", do="status")
-                    assert status["operating"] == "1.0", status
-            assert "store_unreachable" in (await nodes[0].ask("why", do="why"))
-            await server.start()
-            await cluster.completed("2.0")
-            await nobody_went_back(cluster, nodes, "2.0")
-            await history_says(cluster, "doubted", "verified")
+    async with (
+        tcp_server(tmp_path / "one", binary) as server,
+        behind_proxy(server, tmp_path) as (cluster, _),
+    ):
+        nodes = await cluster.form("1.0", "a", "b", "c")
+        for node in nodes[:-1]:
+            node.tell(do="installed", installed="2.0")
+        await cluster.until(lambda s: s.record.upgrade is not None)
+        await server.kill()
+        nodes[-1].tell(do="installed", installed="2.0")
+        for _ in range(10):
+            await asyncio.sleep(1.0)
+            for node in nodes:
+                status = await node.ask("status", do="status")
+                assert status["operating"] == "1.0", status
+        assert "store_unreachable" in (await nodes[0].ask("why", do="why"))
+        await server.start()
+        await cluster.completed("2.0")
+        await nobody_went_back(cluster, nodes, "2.0")
+        await history_says(cluster, "doubted", "verified")
 
 
 async def test_failover_to_a_replica_that_missed_the_raise(binary, tmp_path):
@@ -114,41 +116,45 @@ async def test_failover_to_a_replica_that_missed_the_raise(binary, tmp_path):
 
 
 async def test_restart_that_lost_the_last_writes(binary, tmp_path):
-    async with tcp_server(tmp_path / "one", binary) as server:
-        async with behind_proxy(server, tmp_path) as (cluster, _):
-            nodes = await cluster.form("1.0", "a", "b", "c")
-            await asyncio.sleep(0.2)
-            shutil.copytree(
-                tmp_path / "one",
-                tmp_path / "backup",
-                ignore=shutil.ignore_patterns("*.sock", "lock*"),
-            )
-            await raised(cluster, nodes, "2.0")
-            await server.kill()
-            for path in (tmp_path / "one").iterdir():
-                if path.name.startswith("appendonly"):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for path in (tmp_path / "backup").iterdir():
-                if path.name.startswith("appendonly"):
-                    copy = shutil.copytree if path.is_dir() else shutil.copy
-                    copy(path, tmp_path / "one" / path.name)
-            await server.start()
-            await nobody_went_back(cluster, nodes, "2.0")
-            await history_says(cluster, "doubted", "brought forward", "verified")
-            await raised_again(cluster, nodes)
+    async with (
+        tcp_server(tmp_path / "one", binary) as server,
+        behind_proxy(server, tmp_path) as (cluster, _),
+    ):
+        nodes = await cluster.form("1.0", "a", "b", "c")
+        await asyncio.sleep(0.2)
+        shutil.copytree(
+            tmp_path / "one",
+            tmp_path / "backup",
+            ignore=shutil.ignore_patterns("*.sock", "lock*"),
+        )
+        await raised(cluster, nodes, "2.0")
+        await server.kill()
+        for path in (tmp_path / "one").iterdir():
+            if path.name.startswith("appendonly"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (tmp_path / "backup").iterdir():
+            if path.name.startswith("appendonly"):
+                copy = shutil.copytree if path.is_dir() else shutil.copy
+                copy(path, tmp_path / "one" / path.name)
+        await server.start()
+        await nobody_went_back(cluster, nodes, "2.0")
+        await history_says(cluster, "doubted", "brought forward", "verified")
+        await raised_again(cluster, nodes)
 
 
 async def test_flushall(binary, tmp_path):
-    async with tcp_server(tmp_path / "one", binary) as server:
-        async with behind_proxy(server, tmp_path) as (cluster, _):
-            nodes = await cluster.form("1.0", "a", "b", "c")
-            await raised(cluster, nodes, "2.0")
-            await admin(server, "FLUSHALL")
-            early = await cluster.start("early", "1.0")
-            await nobody_went_back(cluster, nodes, "2.0")
-            assert (await early.hear("ready", "error"))["rule"] == "installed_below_acting"
-            await history_says(cluster, "brought back", "verified")
-            await raised_again(cluster, nodes)
+    async with (
+        tcp_server(tmp_path / "one", binary) as server,
+        behind_proxy(server, tmp_path) as (cluster, _),
+    ):
+        nodes = await cluster.form("1.0", "a", "b", "c")
+        await raised(cluster, nodes, "2.0")
+        await admin(server, "FLUSHALL")
+        early = await cluster.start("early", "1.0")
+        await nobody_went_back(cluster, nodes, "2.0")
+        assert (await early.hear("ready", "error"))["rule"] == "installed_below_acting"
+        await history_says(cluster, "brought back", "verified")
+        await raised_again(cluster, nodes)
 
 
 async def raised_again(cluster, nodes):

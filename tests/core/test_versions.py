@@ -1,6 +1,7 @@
-from hypothesis import given, strategies as st
-from packaging.version import Version as Pep440
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.version import Version as Pep440
 
 from peerupgrade.core.versions import parse_version
 from peerupgrade.errors import VersionError
@@ -21,7 +22,9 @@ def pep440(draw: st.DrawFn) -> str:
     if draw(st.booleans()):
         text += f".dev{draw(small)}"
     if draw(st.booleans()):
-        text += "+" + draw(st.sampled_from(["1", "10", "a", "ab", "a.1", "1.a", "1.2", "2", "a1", "1a"]))
+        text += "+" + draw(
+            st.sampled_from(["1", "10", "a", "ab", "a.1", "1.a", "1.2", "2", "a1", "1a"])
+        )
     return text
 
 
