@@ -46,16 +46,15 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     def count(self, client: Client) -> None:
-        """Take over what the client has counted."""
+        """Take over what the client has counted, once, after all of its work."""
         self.served, self.failed = client.served, client.failed
-        self.records = len(client.journal)
         if client.failed:
             self.problems.append(f"{client.failed} requests failed: {'; '.join(client.reasons)}")
 
     async def examine(self, cluster: Cluster, client: Client) -> None:
         """Read everything from the cluster, and compare."""
+        self.records = len(client.journal)
         self.kept, self.new_format = await client.verify()
-        self.count(client)
         await self._examine_nodes(cluster)
         await self._examine_history(cluster)
         if self.records == 0 or self.kept != self.records:

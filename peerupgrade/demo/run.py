@@ -94,8 +94,8 @@ class _Demo:
         try:
             await self._show(outcome)
         except* DemoError as errors:
-            outcome.count(self._client)
             outcome.problems += map(str, errors.exceptions)
+        outcome.count(self._client)
         outcome.pids = [store.pid, *self._cluster.processes.pids]
         return await self._report(outcome)
 

@@ -17,4 +17,5 @@ def read(stored: object) -> Json:
     return {"text": stored}
 
 
-serve(__file__, write, read)
+if __name__ == "__main__":
+    serve(__file__, write, read)

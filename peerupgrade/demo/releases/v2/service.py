@@ -25,4 +25,5 @@ def read(stored: object) -> Json:
     return stored if isinstance(stored, dict) else {"text": stored}
 
 
-serve(__file__, write, read)
+if __name__ == "__main__":
+    serve(__file__, write, read)
