@@ -11,7 +11,7 @@ from peerupgrade.cli.show import plain, print_message
 from peerupgrade.cli.target import DEFAULT, Target, connect
 from peerupgrade.errors import UnavailableError
 
-_RETRY_S = 0.5
+RETRY_S = 0.5
 
 
 def watch(*, target: Target = DEFAULT) -> NoReturn:
@@ -37,7 +37,7 @@ def watch(*, target: Target = DEFAULT) -> NoReturn:
             if connected:
                 print_message(f"{error}; trying again")
             connected = False
-        time.sleep(_RETRY_S)
+        time.sleep(RETRY_S)
 
 
 def _print_event(event: Json, as_json: bool) -> None:

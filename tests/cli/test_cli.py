@@ -29,6 +29,7 @@ from fake_node import (
 
 import peerupgrade
 from peerupgrade.cli import EXIT_CODES, installed, main, show
+from peerupgrade.cli.watch import RETRY_S
 from peerupgrade.core.requests import ReleaseHold, SetHold
 from peerupgrade.errors import ExitCode, RefusedError, UnavailableError
 from peerupgrade.http.discovery import publish
@@ -93,6 +94,13 @@ def test_status_fits_one_screen(run, node):
         "members": "2: 1 with 2.0, 1 with 1.0",
         "blockers": "1 blocker: peerupgrade why",
     }
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_long_reason_goes_on_in_the_next_line(run, node):
+    snapshot_with(node, replace(RECORD, hold=replace(HOLD, reason="because " * 20)))
+    _, out, _ = run("status")
+    assert out.count("because") == 20
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -493,7 +501,11 @@ class Watching:
         # Tests that were started in the background ignore it, and so would what they start.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"},
         )
         signal.signal(signal.SIGINT, before)
 
@@ -539,6 +551,7 @@ def test_watch_connects_again_and_says_so_once():
         with Watching("--server", url, "-o", "json") as watch:
             assert json.loads(watch.line())["event"] == "watching"
             first.close()
+            time.sleep(3 * RETRY_S)
             with serving(node, listen=url.removeprefix("http://")) as (_, loop):
                 assert json.loads(watch.line())["event"] == "watching"
                 tell(node, loop, event("raised", "to 2.0"))
