@@ -123,15 +123,17 @@ class Outcome:
             return [f"FAILED: {problem}" for problem in self.problems]
         steps = ", ".join(kind for kind, _ in self.finishing)
         masters = " and ".join(dict.fromkeys(by for _, by in self.finishing))
-        killed = f"; the master {self.killed} was killed meanwhile" if self.killed else ""
-        return [
-            f"requests  {self.served:,} served, {self.failed} failed: reads and writes through"
-            " every node, the whole time",
-            f"records   {self.kept} of {self.records} have their last acknowledged value, read"
-            f" through every node; {self.new_format} are in the format of {NEW.version}",
-            f"switched  {self.switch_s * 1000:.0f} ms from the last node's {NEW.version} being"
-            " recorded until every node's confirmation that it",
-            f"          operates at {NEW.version} was recorded, by the store's clock{killed}",
-            f"finished  by itself: {steps} (by {masters})",
-            *(f"FAILED: {problem}" for problem in self.problems),
+        new = NEW.version
+        lines = [
+            f"requests  {self.served:,} served, {self.failed} failed",
+            "          (written and read through every node, the whole time)",
+            f"records   {self.kept} of {self.records} kept their last acknowledged value",
+            f"          (read through every node; {self.new_format} in the format of {new})",
+            f"switched  {self.switch_s * 1000:,.0f} ms after the last node got {new}",
+            f"          (from the record that it has {new} to the record of the last node's",
+            f"          confirmation that it operates at {new}, by the store's clock)",
         ]
+        if self.killed:
+            lines.append(f"          (meanwhile the agent of {self.killed}, then master, was dead)")
+        lines += [f"finished  by itself: {steps}", f"          (decided by {masters})"]
+        return lines + [f"FAILED: {problem}" for problem in self.problems]

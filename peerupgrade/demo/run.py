@@ -108,8 +108,8 @@ class _Demo:
             async with asyncio.TaskGroup() as group:
                 watching = [group.create_task(cluster.watch()), group.create_task(cluster.listen())]
                 screen.say(
-                    f"starting {len(cluster.nodes)} nodes, each an agent beside a service of"
-                    f" release {OLD.version}, and one store for all"
+                    f"starting a store and {len(cluster.nodes)} nodes: an agent and a service"
+                    f" {OLD.version} each"
                 )
                 await cluster.start()
                 for node in cluster.nodes:

@@ -91,18 +91,18 @@ class LiveTable:
         self._live.console.print(Text(self._clock.stamped(text)))
 
     def _picture(self) -> RenderableType:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in _HEADINGS:
             table.add_column(heading, justify="right" if heading == "REQUESTS" else "left")
         for node in self._cluster.nodes:
             table.add_row(*self._row(node))
         client = self._client
-        lines = [Text(f"requests: {client.served:,} served, {client.failed} failed")]
+        lines = [Text(f"\nrequests: {client.served:,} served, {client.failed} failed")]
         reasons = self._cluster.waits_for
         lines += [Text(f"waits for: {reason}", style="dim") for reason in reasons[:_REASONS_MAX]]
         if len(reasons) > _REASONS_MAX:
             lines.append(Text(f"and {len(reasons) - _REASONS_MAX} more", style="dim"))
-        return Group(table, *lines)
+        return Group("", table, *lines)
 
     def _row(self, node: DemoNode) -> list[Text]:
         said = node.said or {}
