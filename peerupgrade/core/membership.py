@@ -203,7 +203,7 @@ class Membership:
             return self.step(now)
         if self.view is None or self.view.record is None or newer(record, self.view.record):
             self.view = View(record, record.identity)
-        return self._consider(record) + self.step(now)
+        return self._suspend_if_forgotten() + self._consider(record) + self.step(now)
 
     def heard_excluded(self, node_id: str, incarnation: int) -> list[Effect]:
         """S8: an excluded incarnation never operates again."""
@@ -435,6 +435,7 @@ class Membership:
         if self._stop is not None:
             return self._stop_replied(now, request)
         self._look(reply)
+        forgotten = self._suspend_if_forgotten()
         match reply:
             case Admitted():
                 effects = self._admitted(request, reply, asked_s)
@@ -450,7 +451,7 @@ class Membership:
                 effects = []
         if self.view is not None and self.view.record is not None and self.view.verified:
             effects += self._consider(self.view.record) + self._apply()
-        return effects + self._lease_timer(now) + self.step(now)
+        return forgotten + effects + self._lease_timer(now) + self.step(now)
 
     def _look(self, reply: Reply) -> None:
         """Every answer shows the record as it is now."""
@@ -469,6 +470,21 @@ class Membership:
                 self.view, self._stale = reply.view, False
             case _:
                 pass
+
+    def _suspend_if_forgotten(self) -> list[Effect]:
+        """The cluster settled at a newer version without this node: it is no member any more.
+
+        That takes a store that lost the registration while the node could not say so (R17).
+        """
+        record = self.view.record if self.view else None
+        if record is None or record.data is None or self.operating is None:
+            return []
+        if record.data <= self.operating:
+            return []
+        self._registered, self._tried = False, _NEVER
+        return self._suspend(
+            NodeState.SUSPENDED, f"the cluster settled at {record.data} without it"
+        )
 
     def _store_failed(self, now: float, failed: Failed) -> list[Effect]:
         self.store_failure = failed.reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from peerupgrade.core.effects import InstalledChanged, Resign, SetAway, Stop
@@ -12,33 +13,51 @@ from peerupgrade.core.requests import Exclude, ReleaseHold, SetHold
 from peerupgrade.sim.world import Machine, World
 
 
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One fault of a seed's plan, with chance of its own: leaving one out shifts no other."""
+
+    number: int
+    kind: str
+    at_s: float
+    seed: int
+
+
 @dataclass(slots=True)
 class Faults:
-    """A swarm: each seed draws which kinds it uses and how often."""
+    """A swarm: each seed draws which kinds it uses and how often.
+
+    `keep` names the strikes that happen; None for all.
+    """
 
     world: World
     rng: Random
+    keep: frozenset[int] | None = None
     fired: Counter[str] = field(default_factory=Counter)
-    only: frozenset[str] | None = None
+    struck: list[Strike] = field(default_factory=list)
     active: bool = True
 
     def plan(self, until_s: float) -> None:
         """Draw the kinds of this seed, and when they strike."""
-        kinds = self.kinds
-        names = sorted(kinds)
-        chosen = [name for name in names if self.rng.random() < 0.45]
-        for name in chosen:
-            strikes = self.rng.randint(1, 5)
-            times = [self.rng.uniform(1.0, until_s) for _ in range(strikes)]
-            if self.only is not None and name not in self.only:
-                continue
-            for time_s in times:
-                self.world.agenda.at(time_s, lambda name=name: self._strike(name, kinds[name]))  # type: ignore[misc]
+        chosen = [kind for kind in sorted(self.kinds) if self.rng.random() < 0.45]
+        strikes = [
+            (kind, self.rng.uniform(1.0, until_s), self.rng.getrandbits(64))
+            for kind in chosen
+            for _ in range(self.rng.randint(1, 5))
+        ]
+        for number, (kind, at_s, seed) in enumerate(strikes):
+            if self.keep is None or number in self.keep:
+                strike = Strike(number, kind, at_s, seed)
+                self.world.agenda.at(at_s, partial(self._strike, strike))
 
-    def _strike(self, name: str, fault: Callable[[], bool]) -> None:
-        if self.active and fault():
-            self.fired[name] += 1
-            self.world.log(f"FAULT {name}")
+    def _strike(self, strike: Strike) -> None:
+        if not self.active:
+            return
+        self.rng = Random(strike.seed)
+        self.world.tell(f"fault: {strike.kind}")
+        if self.kinds[strike.kind]():
+            self.fired[strike.kind] += 1
+            self.struck.append(strike)
 
     @property
     def kinds(self) -> dict[str, Callable[[], bool]]:

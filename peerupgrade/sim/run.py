@@ -11,7 +11,7 @@ from peerupgrade.core.blockers import Blocker, Code, all_blockers
 from peerupgrade.core.requests import Exclude, Refused, ReleaseHold
 from peerupgrade.core.store import snapshot
 from peerupgrade.sim.checker import Checker, ViolationError
-from peerupgrade.sim.faults import Faults
+from peerupgrade.sim.faults import Faults, Strike
 from peerupgrade.sim.world import Machine, World, WorldConfig
 
 FAULTS_S = 40.0
@@ -29,7 +29,9 @@ class Outcome:
     raises: int = 0
     fired: Counter[str] = field(default_factory=Counter)
     exercised: Counter[str] = field(default_factory=Counter)
+    struck: list[Strike] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
     blockers: list[Blocker] = field(default_factory=list)
     digest: str = ""
 
@@ -40,15 +42,15 @@ def child(seed: int, name: str) -> Random:
 
 
 def run_seed(
-    seed: int, nodes: int = 5, *, tracing: bool = False, only: frozenset[str] | None = None
+    seed: int, nodes: int = 5, *, tracing: bool = False, keep: frozenset[int] | None = None
 ) -> Outcome:
     """Run one seed to its end.
 
     Args:
         seed: decides everything.
         nodes: how many machines there are at first.
-        tracing: keep the story.
-        only: the kinds of faults to use; None for all that the seed draws.
+        tracing: keep the trace and the story.
+        keep: the numbers of the faults that happen; None for all that the seed draws.
     """
     shape = child(seed, "shape")
     config = WorldConfig(
@@ -60,7 +62,7 @@ def run_seed(
     )
     checker = Checker()
     world = World(config, child(seed, "world"), checker.observe, tracing=tracing)
-    faults = Faults(world, child(seed, "faults"), only=only)
+    faults = Faults(world, child(seed, "faults"), keep)
     outcome = Outcome(seed)
     try:
         _play(world, faults)
@@ -71,14 +73,15 @@ def run_seed(
     outcome.simulated_s = world.agenda.now_s
     outcome.raises = checker.raises
     outcome.fired, outcome.exercised = faults.fired, checker.exercised
-    outcome.trace = world.trace
+    outcome.trace, outcome.story = world.trace, world.story
+    outcome.struck = faults.struck
     state = repr((world.store.state, world.agenda.now_s, world.rng.random()))
     outcome.digest = blake2b(state.encode(), digest_size=8).hexdigest()
     return outcome
 
 
 def _play(world: World, faults: Faults) -> None:
-    shape = faults.rng
+    shape = child(faults.rng.getrandbits(64), "upgrades")
     for index in range(world.config.nodes):
         machine = world.add(f"n{index}", world.config.first_version)
         world.agenda.at(shape.uniform(0.0, 1.0), lambda machine=machine: world.start(machine))  # type: ignore[misc]

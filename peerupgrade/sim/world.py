@@ -41,10 +41,12 @@ from peerupgrade.core.requests import (
     Claimed,
     Commit,
     Done,
+    Exclude,
     Failed,
     Heard,
     LockReply,
     MemberHeard,
+    Refused,
     ReleaseHold,
     Reply,
     Request,
@@ -107,6 +109,7 @@ class World:
     store: SimStore = field(init=False)
     locks: list[SimLockServer] = field(init=False)
     trace: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
     tracing: bool = False
     loss: float = 0.0
     duplication: float = 0.0
@@ -145,14 +148,14 @@ class World:
         )
         lock = MastershipConfig(1 + len(self.locks), self.config.ttl_s)
         machine.node = Node(config, lock, machine.disk, Random(self.rng.getrandbits(64)))
-        self.log(f"{machine.name} starts with {config.installed}")
+        self.tell(f"{machine.name} starts with {config.installed}")
         self.feed(machine, Start())
         self._subscribe(machine, machine.life, members=False)
 
     def kill(self, machine: Machine) -> None:
         """SIGKILL."""
         if machine.node is not None:
-            self.log(f"{machine.name} dies")
+            self.tell(f"{machine.name} dies")
             machine.node, machine.watching = None, False
             machine.life += 1
 
@@ -215,9 +218,15 @@ class World:
         return found
 
     def log(self, line: str) -> None:
-        """One line of the story."""
+        """One line of the trace: everything, as it is."""
         if self.tracing:
             self.trace.append(f"{self.agenda.now_s:9.4f} {line}")
+
+    def tell(self, line: str) -> None:
+        """One line of the story: what a person needs to follow it."""
+        if self.tracing:
+            self.story.append(f"{self.agenda.now_s:9.4f} s  {line}")
+            self.log(line)
 
     # --- effects ----------------------------------------------------------------------------------
 
@@ -243,18 +252,33 @@ class World:
                 self._later(machine, wait_s, TimerFired(timer, token))
             case Remember(memory):
                 self._remember(machine, memory)
+            case Stopped():
+                self.agenda.after(0.0, partial(self._end, machine, machine.life))
+            case WatchMembers(on):
+                self._watch_members(machine, on=on)
+            case Switch() | Drain() | RunBefore():
+                self._application(machine, effect)
+            case Operate() | Emit():
+                self._tell_effect(machine, effect)
+                self.observe(self, "effect", (machine, effect))
+
+    def _application(self, machine: Machine, effect: Switch | Drain | RunBefore) -> None:
+        match effect:
             case Switch(_, _, attempt):
                 self._switch(machine, attempt)
             case Drain(_, attempt):
                 self._later(machine, self.rng.uniform(0.0, 0.05), Drained(attempt))
-            case WatchMembers(on):
-                self._watch_members(machine, on=on)
             case RunBefore(version):
                 self._later(machine, self.rng.uniform(0.0, 0.1), BeforeDone(version))
-            case Operate() | Emit():
-                self.observe(self, "effect", (machine, effect))
-            case Stopped():
-                self.agenda.after(0.0, partial(self._end, machine, machine.life))
+
+    def _tell_effect(self, machine: Machine, effect: Operate | Emit) -> None:
+        match effect:
+            case Operate(version, reason):
+                self.tell(f"{machine.name} " + (f"operates at {version}" if version else reason))
+            case Emit(event, detail) if event != "committed":  # the store tells that
+                self.tell(f"{machine.name} {event}: {detail}")
+            case Emit():
+                pass
 
     def _watch_members(self, machine: Machine, *, on: bool) -> None:
         machine.watching = on
@@ -323,9 +347,28 @@ class World:
         if waits and isinstance(reply, Done | Claimed) and self.store.with_replica:
             reply = reply if self.store.replicate() else self._not_durable(request, reply)
         self.log(f"store: {who}: {request} => {reply}")
+        if self.tracing:
+            self._tell_store(request, reply, who)
         self.observe(self, "store", (request, reply, before))
         self._publish(heard)
         return reply
+
+    def _tell_store(self, request: Request, reply: Reply, who: str) -> None:
+        match request, reply:
+            case Commit(step=step), Done(view=view) if view.record is not None:
+                record = view.record
+                self.tell(
+                    f"{who} commits {step!r}: acting {record.acting}, floor {record.floor}, data"
+                    f" {record.data} (revision {record.revision}, epoch {record.epoch})"
+                )
+            case Commit(step=step), _:
+                self.tell(f"{who} may not commit {step!r}: {type(reply).__name__.lower()}")
+            case _, Refused(rule=rule):
+                self.tell(f"{who} is refused {type(request).__name__.lower()}: {rule}")
+            case SetHold() | ReleaseHold() | Exclude(), _:
+                self.tell(f"{who}: {type(request).__name__}, {type(reply).__name__.lower()}")
+            case _:
+                pass
 
     def _not_durable(self, request: Request, reply: Done | Claimed) -> Reply:
         if isinstance(request, SetHold | ReleaseHold):

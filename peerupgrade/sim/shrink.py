@@ -1,0 +1,49 @@
+"""From a failing seed to the few faults that are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from peerupgrade.sim.run import Outcome, run_seed
+
+
+def shrink(seed: int, nodes: int, progress: Callable[[int], None]) -> Outcome:
+    """Leave faults out as long as the seed still breaks the same invariant.
+
+    Args:
+        seed: one that fails.
+        nodes: as it failed.
+        progress: told how many faults are left.
+
+    Returns:
+        The outcome with the fewest faults, and its story.
+    """
+    outcome = run_seed(seed, nodes)
+    broken = _what(outcome)
+    keep = frozenset(strike.number for strike in outcome.struck)
+    size = max(1, len(keep) // 2)
+    while True:
+        smaller = _without_one_part(seed, nodes, keep, size, broken)
+        if smaller is not None:
+            keep = smaller
+            progress(len(keep))
+        elif size == 1:
+            return run_seed(seed, nodes, tracing=True, keep=keep)
+        else:
+            size = max(1, size // 2)
+
+
+def _without_one_part(
+    seed: int, nodes: int, keep: frozenset[int], size: int, broken: str
+) -> frozenset[int] | None:
+    numbers = sorted(keep)
+    for start in range(0, len(numbers), size):
+        fewer = keep - frozenset(numbers[start : start + size])
+        if fewer != keep and _what(run_seed(seed, nodes, keep=fewer)) == broken:
+            return fewer
+    return None
+
+
+def _what(outcome: Outcome) -> str:
+    """The name of the invariant."""
+    return outcome.problem.partition(":")[0]
