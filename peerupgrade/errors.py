@@ -17,7 +17,6 @@ class ExitCode(IntEnum):
     FAILURE = 1  # something failed that no other code names
     USAGE = 2  # the settings or the command line are wrong
     REFUSED = 3  # the cluster refused: version, name, or a rule
-    TIMED_OUT = 4  # waited as long as was asked
     NOT_SETTLED = 5  # the cluster answers, and something stands in the way
     UNAVAILABLE = 6  # the store or the node does not answer
     NOT_FOUND = 7  # nothing matches

@@ -321,7 +321,7 @@ class EmbeddedServer:
                 stderr=log_fd,
                 start_new_session=True,
                 pass_fds=(self._lock.fd,),
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - see there why it is safe
+                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 - see there why it is safe
             )
         except OSError as error:
             raise ConfigError(
@@ -523,7 +523,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _die_with_parent(parent: int) -> Callable[[], None] | None:
+def die_with_parent(parent: int) -> Callable[[], None] | None:
     """What the child runs before it becomes the server, so that it ends when its parent does.
 
     Code between fork and exec can deadlock on a lock that another thread held at the fork. This

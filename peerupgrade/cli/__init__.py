@@ -30,7 +30,6 @@ EXIT_CODES = {
     ExitCode.FAILURE: "it failed, for a reason that no other code names",
     ExitCode.USAGE: "the command line, a setting or the token is wrong",
     ExitCode.REFUSED: "the cluster refused: a version, a name or a rule",
-    ExitCode.TIMED_OUT: "waited as long as was asked",
     ExitCode.NOT_SETTLED: "the cluster answers, and something stands in the way (why, doctor)",
     ExitCode.UNAVAILABLE: "the store or the node does not answer",
     ExitCode.NOT_FOUND: "nothing matches",

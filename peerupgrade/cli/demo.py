@@ -17,8 +17,8 @@ def _switch(text: str) -> Parameter:
 def demo(
     *,
     nodes: Annotated[int, Parameter(validator=_COUNT, help="how many.")] = 5,
-    json: Annotated[bool, _switch("one JSON object a line.")] = False,
-    kill_master: Annotated[bool, _switch("kill the master halfway through.")] = False,
+    json: Annotated[bool, _switch("one JSON object at the end.")] = False,
+    kill_master: Annotated[bool, _switch("kill the master just before it would finish.")] = False,
     keep: Annotated[bool, _switch("leave the cluster running until interrupted.")] = False,
 ) -> int:
     """Upgrade a small cluster on this machine, node by node, and show what happens.

@@ -96,7 +96,7 @@ def next_step(snapshot: Snapshot, now_ms: int, progress: Progress) -> Step | Non
     if record.acting is None:
         return _form(snapshot, record, now_ms)
     return (
-        _upgrade_noticed(snapshot, record)
+        _upgrade_noticed(snapshot, record, now_ms)
         or (_raise_on(snapshot, record, now_ms, progress) if record.raising else None)
         or _after_raise(snapshot, record, now_ms, progress)
         or _begin_raise(snapshot, record, now_ms)
@@ -111,13 +111,13 @@ def _form(snapshot: Snapshot, record: ClusterRecord, now_ms: int) -> Step | None
     return Step(StepName.FORMED, _with_lowest(formed, snapshot), _inputs(snapshot))
 
 
-def _upgrade_noticed(snapshot: Snapshot, record: ClusterRecord) -> Step | None:
+def _upgrade_noticed(snapshot: Snapshot, record: ClusterRecord, now_ms: int) -> Step | None:
     highest = highest_installed(snapshot.members.values())
     assert record.acting is not None
     if highest is None:
         return None
     if record.upgrade is None and highest > record.acting:
-        upgrade = Upgrade(str(record.acting), snapshot.now_ms)
+        upgrade = Upgrade(str(record.acting), now_ms)
         return Step(StepName.BEGAN, replace(record, upgrade=upgrade), _inputs(snapshot))
     gone = record.upgrade is not None and record.upgrade.before == str(record.acting)
     if gone and highest <= record.acting and not record.raising:

@@ -222,6 +222,8 @@ class Membership:
         if (installed, lowest) == (self.config.installed, self.config.lowest):
             return []
         self.config = replace(self.config, installed=installed, lowest=lowest)
+        if self._standing is Standing.AWAY:
+            return []  # R26: its return is what is asked for, with these versions
         self._admit_again, self._tried = True, _NEVER
         if self.state is NodeState.REFUSED:
             self.state, self.refusal = NodeState.SUSPENDED, None

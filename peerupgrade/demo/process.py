@@ -10,7 +10,7 @@ from asyncio.subprocess import Process as Child
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from peerupgrade.adapters.embedded import _die_with_parent
+from peerupgrade.adapters.embedded import die_with_parent
 from peerupgrade.errors import PeerUpgradeError
 
 _STOP_S = 5.0
@@ -112,7 +112,7 @@ class Processes:
                 cwd=log.parent,
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the demo only, which ends them in order
-                preexec_fn=_die_with_parent(os.getpid()),
+                preexec_fn=die_with_parent(os.getpid()),
             )
         process = Process(what, child, log)
         self._all.append(process)

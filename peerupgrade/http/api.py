@@ -180,12 +180,13 @@ class _Api:
             headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
         )
         await response.prepare(request)
+        happening = self.view.events()  # from before the first word on
         try:
             with self._cut_at_shutdown():
                 async with asyncio.TaskGroup() as group:
                     keep_alive = group.create_task(_keep_alive(response))
                     await response.write(_sse(self._watching()))
-                    async for event in self.view.events():
+                    async for event in happening:
                         await response.write(_sse(event))
                     keep_alive.cancel()
         except* ConnectionResetError:

@@ -59,6 +59,7 @@ def acting_json(status: NodeStatus, record: ClusterRecord) -> Json:
     return {
         "acting": _text(record.acting),
         "operating": _text(status.operating),
+        "state": status.state,
         "settled": record.settled,
         "data": _text(record.data),
         "generation": record.generation,

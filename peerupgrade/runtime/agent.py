@@ -35,6 +35,7 @@ def run_agent(settings: Settings, read_installed: ReadInstalled) -> ExitCode:
     Raises:
         PeerUpgradeError: why the node could not go on.
     """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_Agent(settings, read_installed).run())
 

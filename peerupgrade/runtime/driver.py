@@ -163,7 +163,7 @@ class Driver:
             case RunBefore():
                 self._spawn(self._run_before(effect))
             case Operate(version, reason):
-                said = f"at {version}" if version else f"suspended: {reason}"
+                said = f"at {version}" if version else reason
                 self._emitted.append(Emit("operates" if version else "suspended", said))
             case Emit():
                 self._emitted.append(effect)

@@ -423,10 +423,13 @@ class Node:
         await wait_at_most(self._waiters.until(is_newer), timeout_s)
         return self._core.membership.record
 
-    async def events(self) -> AsyncIterator[NodeEvent]:
-        """Everything that happens from now on; the oldest are dropped if nobody reads."""
+    def events(self) -> AsyncIterator[NodeEvent]:
+        """Everything that happens from this call on; the oldest are dropped if nobody reads."""
         queue: asyncio.Queue[NodeEvent] = asyncio.Queue(_EVENTS_MAX)
         self._listeners.add(queue)
+        return self._listen(queue)
+
+    async def _listen(self, queue: asyncio.Queue[NodeEvent]) -> AsyncIterator[NodeEvent]:
         try:
             while True:
                 yield await queue.get()

@@ -343,6 +343,7 @@ async def test_the_acting_version_comes_at_once_with_its_revision():
     assert answer == {
         "acting": "1.0",
         "operating": "1.0",
+        "state": "operating",
         "settled": True,
         "data": "1.0",
         "generation": "g1",

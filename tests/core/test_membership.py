@@ -1,0 +1,309 @@
+"""One node and the store's real rules, in the orders that once went wrong."""
+
+from dataclasses import replace
+
+from peerupgrade.core.effects import (
+    CallStore,
+    HeardOn,
+    InstalledChanged,
+    Remember,
+    SetAway,
+    Stop,
+    Stopped,
+    Switch,
+)
+from peerupgrade.core.membership import NodeState
+from peerupgrade.core.record import Standing
+from peerupgrade.core.requests import (
+    Admit,
+    Attach,
+    Attached,
+    Conflict,
+    DoubtHeard,
+    Exclude,
+    Leave,
+    RecordHeard,
+    Refused,
+    Report,
+    Subscribed,
+)
+from peerupgrade.core.store import StoreState
+from tests.core.bench import Bench
+from tests.core.builders import V, member, record
+
+
+def formed(acting="1.0", **changes):
+    """A store whose cluster acts at a version."""
+    made = record(acting, revision=10, **changes)
+    return StoreState(record=made, members={"other": member("other", "9.0")}, members_revision=1)
+
+
+def commit(store, acting, **changes):
+    """Somebody else's master commits a version; gives what is broadcast."""
+    now = store.record
+    revision = now.revision + 1
+    store.record = replace(
+        now,
+        revision=revision,
+        acting=V(acting),
+        floor=V(acting),
+        raised_revision=revision,
+        **changes,
+    )
+    return RecordHeard(store.record)
+
+
+def operating(installed="2.0", store=None, **config):
+    bench = Bench(store or formed(), installed=installed, **config).start().settle()
+    assert bench.membership.state is NodeState.OPERATING
+    return bench
+
+
+def test_a_node_operates_only_after_admission_disk_and_callbacks():
+    bench = Bench(formed()).start()
+    bench.feed(bench.ask())  # read
+    bench.feed(bench.ask())  # admitted
+    assert bench.operated == []
+    assert bench.waiting(Switch) == []
+    bench.save()
+    assert bench.operated == []
+    bench.switch()
+    assert bench.operated == ["1.0"]
+
+
+def test_a_broadcast_is_remembered_before_callbacks_run():
+    bench = operating()
+    bench.feed(HeardOn(commit(bench.store, "2.0")))
+    assert bench.waiting(Switch) == []
+    assert bench.waiting(Remember)[0].memory.record.acting == V("2.0")
+    bench.settle()
+    assert bench.operated == ["1.0", "2.0"]
+    assert bench.store.members["a"].operating == V("2.0")
+
+
+def test_an_older_record_is_ignored_whatever_way_it_comes():
+    bench = operating()
+    old = RecordHeard(bench.store.record)
+    bench.feed(HeardOn(commit(bench.store, "2.0"))).settle()
+    bench.feed(HeardOn(old)).settle()
+    assert bench.operated == ["1.0", "2.0"]
+
+
+def test_a_newer_revision_of_an_older_mastership_is_the_ghost_of_a_lost_write():
+    bench = operating()
+    ghost = replace(bench.store.record, revision=50, epoch=2, acting=V("2.0"), floor=V("2.0"))
+    bench.feed(HeardOn(RecordHeard(ghost))).settle()
+    assert bench.operated == ["1.0"]
+
+
+def test_the_word_of_another_verification_is_only_a_reason_to_look():
+    bench = operating()
+    other = replace(bench.store.record, revision=50, doubt=7, acting=V("2.0"), floor=V("2.0"))
+    bench.feed(HeardOn(RecordHeard(other))).settle()
+    assert bench.operated == ["1.0"]
+
+
+def test_a_node_confirms_only_when_older_operations_have_ended():
+    bench = operating()
+    bench.feed(HeardOn(commit(bench.store, "2.0"))).save().switch()
+    assert bench.operated[-1] == "2.0"
+    assert bench.waiting(CallStore) == []
+    bench.settle()
+    assert bench.store.members["a"].operating == V("2.0")
+
+
+def test_callbacks_for_a_version_that_the_cluster_has_left_change_nothing():
+    bench = Bench(formed(), installed="2.0").start()
+    bench.feed(bench.ask()).feed(bench.ask()).save()
+    stale = bench.take(Switch)
+    bench.feed(HeardOn(commit(bench.store, "2.0"))).save()
+    bench.effects.append(stale)
+    bench.settle()
+    assert bench.operated == ["2.0"]
+
+
+def test_nothing_is_switched_to_while_something_newer_is_on_its_way_to_the_disk():
+    bench = operating()
+    bench.feed(SetAway(True)).settle()
+    commit(bench.store, "2.0")
+    bench.feed(SetAway(False)).settle()
+    assert bench.operated == ["1.0", None, "2.0"]
+
+
+def test_other_software_that_cannot_act_as_the_cluster_does_stops_at_once():
+    bench = operating(installed="1.0")
+    bench.feed(InstalledChanged(V("3.0"), V("2.0")))
+    assert bench.operated == ["1.0", None]
+    bench.settle()
+    assert bench.store.members["a"].standing is Standing.STANDBY
+
+
+def test_an_admission_with_older_versions_does_not_answer_for_newer_ones():
+    bench = operating(installed="1.0")
+    bench.feed(InstalledChanged(V("1.5"), V("0")))
+    answer = bench.ask()
+    bench.feed(InstalledChanged(V("2.0"), V("0")))
+    bench.feed(answer).settle()
+    assert bench.store.members["a"].installed == V("2.0")
+
+
+def test_a_node_leaves_although_the_word_that_it_is_away_is_still_under_way():
+    bench = operating()
+    bench.feed(SetAway(True))
+    answer = bench.ask()
+    bench.feed(Stop(leave=True))
+    bench.feed(answer)
+    assert bench.waiting(Stopped) == []
+    assert isinstance(bench.waiting(CallStore)[0].request, Leave)
+    bench.settle()
+    assert "a" not in bench.store.members
+
+
+def test_a_report_that_arrives_late_is_refused():
+    bench = operating()
+    known = bench.store.members["a"]
+    late = Report(
+        "a", known.incarnation, "g", known.number - 1, Standing.SERVING, 0, None, 0, "old news"
+    )
+    assert isinstance(bench.do(late), Conflict)
+    assert bench.store.members["a"] == known
+
+
+def test_a_second_node_of_the_name_is_refused_and_the_first_one_goes_on():
+    bench = operating()
+    second = Bench(bench.store).start()
+    second.settle()
+    assert second.membership.state is NodeState.REFUSED
+    assert second.membership.refusal.rule == "name_taken"
+    assert bench.settle().membership.state is NodeState.OPERATING
+
+
+def test_a_restart_with_its_disk_is_a_new_incarnation_of_the_same_name():
+    first = operating()
+    again = Bench(first.store, installed="2.0", memory=first.membership.memory).start().settle()
+    assert again.membership.state is NodeState.OPERATING
+    assert again.membership.incarnation > first.membership.incarnation
+
+
+def test_an_admission_whose_answer_was_lost_in_a_crash_is_taken_up_again():
+    first = Bench(formed()).start()
+    first.feed(first.ask())
+    first.ask()  # registered, and nobody hears of it
+    again = Bench(first.store, memory=first.membership.memory)
+    again.start().settle()
+    assert again.membership.state is NodeState.OPERATING
+
+
+def test_an_excluded_incarnation_never_operates_again_not_even_by_attaching():
+    bench = operating()
+    incarnation = bench.membership.incarnation
+    bench.do(Exclude("a", "ann", "gone", True, incarnation))
+    bench.identity = "another server"
+    bench.feed(HeardOn(DoubtHeard())).settle()
+    assert bench.membership.state is NodeState.EXCLUDED
+    assert bench.operated == ["1.0", None]
+
+
+def test_an_exclusion_leaves_an_incarnation_alone_that_came_back_meanwhile():
+    bench = operating()
+    judged = bench.membership.incarnation - 1
+    assert isinstance(bench.do(Exclude("a", "ann", "gone", True, judged)), Conflict)
+
+
+def test_a_store_that_forgot_is_brought_forward():
+    bench = operating()
+    before = bench.store.copy()
+    bench.feed(HeardOn(commit(bench.store, "2.0"))).settle()
+    bench.store = before
+    bench.identity = "another server"
+    bench.feed(HeardOn(Subscribed()))
+    bench.feed(bench.ask())
+    assert isinstance(bench.waiting(CallStore)[0].request, Attach)
+    bench.feed(bench.ask())
+    assert bench.store.record.acting == V("2.0")
+    assert bench.store.record.identity == ""
+    assert bench.operated == ["1.0", "2.0"]
+
+
+def test_nobody_joins_a_store_that_is_not_verified():
+    bench = operating()
+    bench.identity = "another server"
+    bench.feed(HeardOn(Subscribed())).feed(bench.ask()).feed(bench.ask())
+    old = Bench(bench.store, name="old").start()
+    old.identity = bench.identity
+    old.feed(old.ask()).feed(old.ask())
+    assert old.store.members["old"].standing is Standing.STANDBY
+    assert old.operated == []
+
+
+def test_a_node_that_remembers_nothing_stands_by_so_that_there_is_a_master():
+    store = formed()
+    bench = Bench(store)
+    bench.identity = "another server"
+    bench.start()
+    bench.feed(bench.ask())
+    reply = bench.ask()
+    assert isinstance(reply.reply, Attached)
+    bench.feed(reply)
+    assert bench.membership.registered
+    assert store.record.identity == ""
+
+
+def test_who_slept_through_a_wipe_is_told_that_it_is_no_member_any_more():
+    bench = operating()
+    bench.store.members.pop("a")
+    bench.store.record = replace(bench.store.record, doubt=7, revision=20)
+    bench.feed(HeardOn(Subscribed()))
+    bench.feed(bench.ask())
+    bench.feed(bench.ask())
+    assert bench.operated == ["1.0", None]
+    bench.settle()
+    assert bench.operated == ["1.0", None, "1.0"]
+
+
+def test_epochs_are_never_given_twice_although_two_doubts_were_lost():
+    bench = operating()
+    given = set()
+    untouched = bench.store.copy()
+    for process in ("second", "third"):
+        bench.now_s += 1.0
+        bench.store, bench.identity = untouched.copy(), process
+        bench.feed(HeardOn(Subscribed())).feed(bench.ask()).feed(bench.ask())
+        given.add(bench.store.record.epoch)
+    assert len(given) == 2
+
+
+def test_a_lease_that_was_not_confirmed_in_time_suspends_the_node():
+    bench = operating(lease_s=5.0)
+    bench.now_s += 5.1
+    bench.feed(HeardOn(Subscribed()))
+    assert bench.operated == ["1.0", None]
+    was = bench.membership.incarnation
+    bench.settle()
+    assert bench.operated == ["1.0", None, "1.0"]
+    assert bench.membership.incarnation > was
+
+
+def test_a_member_that_went_back_below_the_floor_stands_by_and_counts():
+    bench = operating()
+    bench.store.record = replace(bench.store.record, floor=V("2.0"), revision=11)
+    bench.feed(InstalledChanged(V("1.0"), V("0"))).settle()
+    known = bench.store.members["a"]
+    assert (known.standing, known.installed) == (Standing.STANDBY, V("1.0"))
+
+
+def test_a_stranger_below_the_floor_is_refused():
+    store = formed()
+    store.record = replace(store.record, floor=V("2.0"))
+    bench = Bench(store).start().settle()
+    assert bench.membership.refusal.rule == "installed_below_floor"
+    assert "a" not in store.members
+
+
+def test_a_stranger_that_cannot_read_the_oldest_data_is_refused():
+    store = formed("2.0")
+    store.record = replace(store.record, data=V("1.0"))
+    admit = Admit("a", "t", "", 0, "", 1, V("3.0"), V("2.0"))
+    reply = Bench(store).do(admit)
+    assert isinstance(reply, Refused)
+    assert reply.rule == "lowest_above_data"
