@@ -18,16 +18,22 @@ from peerupgrade.core.requests import (
     Admit,
     Attach,
     Attached,
+    Claim,
+    Commit,
     Conflict,
     DoubtHeard,
     Exclude,
+    Fenced,
     Leave,
+    NotMember,
     RecordHeard,
     Refused,
     Report,
+    SetHold,
     Subscribed,
+    Unverified,
 )
-from peerupgrade.core.store import StoreState
+from peerupgrade.core.store import LockState, StoreState
 from tests.core.bench import Bench
 from tests.core.builders import V, member, record
 
@@ -307,3 +313,119 @@ def test_a_stranger_that_cannot_read_the_oldest_data_is_refused():
     reply = Bench(store).do(admit)
     assert isinstance(reply, Refused)
     assert reply.rule == "lowest_above_data"
+
+
+# --- what the store refuses -----------------------------------------------------------------------
+
+
+def mastered(**changes):
+    """A store, and a commit of its master that raises to 2.0."""
+    store = formed(**changes)
+    store.lock = LockState(token="m1", until_ms=10**9)
+    bench = Bench(store)
+    claimed = bench.do(Claim("m", "m1", 0))
+    raised = replace(store.record, acting=V("2.0"), floor=V("2.0"))
+    return bench, Commit("m1", claimed.epoch, 10, 1, raised, "raised", "")
+
+
+def test_an_older_mastership_writes_nothing():
+    bench, commit_ = mastered()
+    bench.store.lock = LockState(token="n1", until_ms=10**9)
+    bench.do(Claim("n", "n1", 0))
+    assert isinstance(bench.do(commit_), Fenced)
+    assert bench.store.record.acting == V("1.0")
+
+
+def test_another_token_of_the_same_epoch_writes_nothing():
+    bench, commit_ = mastered()
+    assert isinstance(bench.do(replace(commit_, token="n1")), Fenced)
+
+
+def test_a_commit_is_refused_when_a_member_has_joined_since_it_was_decided():
+    bench, commit_ = mastered()
+    bench.do(Admit("b", "t", "", 0, "", 1, V("1.0"), V("0")))
+    assert isinstance(bench.do(commit_), Conflict)
+    assert bench.store.record.acting == V("1.0")
+
+
+def test_the_acting_version_never_goes_back():
+    bench, commit_ = mastered()
+    lower = replace(commit_.record, acting=V("0.9"))
+    reply = bench.do(replace(commit_, record=lower))
+    assert isinstance(reply, Refused)
+    assert reply.rule == "acting_lower"
+
+
+def test_a_hold_that_came_between_keeps_the_version_from_rising():
+    bench, commit_ = mastered()
+    bench.do(SetHold("ann", "friday"))
+    assert isinstance(bench.do(commit_), Conflict)
+    reply = bench.do(replace(commit_, revision=11))
+    assert isinstance(reply, Refused)
+    assert reply.rule == "held"
+
+
+def test_an_old_node_is_not_admitted():
+    bench = Bench(formed("2.0"), installed="1.4").start().settle()
+    assert bench.membership.refusal.rule == "installed_below_acting"
+    assert bench.operated == []
+    assert "a" not in bench.store.members
+
+
+def test_a_node_may_be_excluded_only_after_the_end_of_its_lease():
+    bench = operating(lease_s=5.0)
+    exclude = Exclude("a", "master", "silent", False, bench.membership.incarnation)
+    assert bench.do(exclude).rule == "lease_runs"
+    bench.now_s += 5.1  # the node's side has ended, the store's has not
+    assert bench.do(exclude).rule == "lease_runs"
+    bench.now_s += 2.0
+    bench.do(exclude)
+    assert "a" not in bench.store.members
+
+
+def test_a_report_of_another_incarnation_is_refused():
+    bench = operating()
+    other = Report("a", 99, "g", 1000, Standing.SERVING, 0, None, 0, "")
+    assert isinstance(bench.do(other), NotMember)
+
+
+def test_a_node_that_comes_back_from_its_disk_does_not_operate_before_admission():
+    first = operating()
+    again = Bench(first.store, installed="2.0", memory=first.membership.memory).start()
+    again.feed(again.ask())
+    assert again.waiting(Switch) == []
+    again.settle()
+    assert again.operated == ["1.0"]
+
+
+def test_a_record_beyond_the_installed_version_suspends_the_node():
+    bench = operating(installed="1.5")
+    bench.feed(HeardOn(commit(bench.store, "2.0"))).save()
+    assert bench.operated == ["1.0", None]
+    assert bench.waiting(Switch) == []
+
+
+def test_a_store_in_doubt_admits_nobody_and_excludes_nobody():
+    bench = operating()
+    bench.identity = "another server"
+    admit = Admit("old", "t", "", 0, "", 1, V("1.0"), V("0"))
+    assert isinstance(bench.do(admit), Unverified)
+    exclude = Exclude("a", "ann", "gone", True, bench.membership.incarnation)
+    assert isinstance(bench.do(exclude), Unverified)
+
+
+def test_a_store_in_doubt_is_not_verified_before_its_quarantine_has_ended():
+    bench = operating(quarantine_s=60.0)
+    bench.identity = "another server"
+    bench.feed(HeardOn(Subscribed())).feed(bench.ask()).feed(bench.ask())
+    store = bench.store
+    store.lock = LockState(token="m1", until_ms=10**9)
+    claimed = bench.do(Claim("m", "m1", 0))
+    repair = Commit(
+        *("m1", claimed.epoch, store.record.revision, store.members_revision),
+        *(store.record, "verified", "", True),
+    )
+    assert isinstance(bench.do(repair), Unverified)
+    bench.now_s += 61.0
+    bench.do(repair)
+    assert store.record.identity == "another server"

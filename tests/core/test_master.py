@@ -1,0 +1,107 @@
+"""A master, its copy of the store, and what it commits."""
+
+from dataclasses import replace
+
+from peerupgrade.core.effects import CallStore, RunBefore, WatchMembers
+from peerupgrade.core.master import Master
+from peerupgrade.core.record import Hold
+from peerupgrade.core.requests import (
+    All,
+    Beat,
+    Commit,
+    Conflict,
+    Done,
+    Fenced,
+    MemberHeard,
+    ReadAll,
+    View,
+)
+from peerupgrade.core.timers import Timers
+from tests.core.builders import V, member, record, snapshot
+
+
+def began(view, **settings):
+    """A master that has just read the store."""
+    master = Master(Timers(), **settings)
+    assert isinstance(master.begin(4, "token", True)[0], WatchMembers)
+    (read,) = master.watching(0.0)
+    assert isinstance(read.request, ReadAll)
+    return master, master.replied(0.0, read.call, All(view))
+
+
+def requested(effects):
+    return [effect.request for effect in effects if isinstance(effect, CallStore)]
+
+
+def test_it_listens_before_it_reads_and_reads_before_it_decides():
+    master = Master(Timers())
+    master.begin(4, "token", True)
+    assert master.decide(0.0) == []
+
+
+def test_a_commit_carries_everything_that_it_was_decided_from():
+    _, effects = began(snapshot(record(), member("a", "2.0")))
+    (commit,) = requested(effects)
+    assert isinstance(commit, Commit)
+    assert (commit.token, commit.epoch) == ("token", 4)
+    assert (commit.revision, commit.members_revision) == (10, 7)
+
+
+def test_a_missed_change_of_a_member_is_read_again():
+    master, _ = began(snapshot(record(), member("a", "1.0")))
+    assert requested(master.heard_member(1.0, MemberHeard("b", member("b"), 8))) == []
+    assert requested(master.heard_member(1.0, MemberHeard("c", member("c"), 10))) == [ReadAll()]
+
+
+def test_a_missed_change_shows_in_the_beat():
+    for beat in (Beat(4, 10, 8, 3000), Beat(4, 11, 7, 3000)):
+        master, _ = began(snapshot(record(), member("a", "1.0")))
+        assert requested(master.heard_beat(1.0, beat)) == [ReadAll()]
+    master, _ = began(snapshot(record(), member("a", "1.0")))
+    assert master.heard_beat(1.0, Beat(4, 10, 7, 3000)) == []
+
+
+def test_its_copy_does_not_go_back_behind_a_hold_that_it_has_heard_of():
+    view = snapshot(record(), member("a", "2.0"))
+    master, (asked,) = began(view)
+    written = replace(asked.request.record, revision=11)
+    held = replace(written, revision=12, hold=Hold("ann", "friday", 1))
+    master.heard_record(1.0, held)
+    effects = master.replied(1.0, asked.call, Done(View(written, "server")))
+    assert master.snapshot.record == held
+    assert requested(effects) == []
+
+
+def test_a_lost_race_is_read_again_at_once():
+    master, (asked,) = began(snapshot(record(), member("a", "2.0")))
+    effects = master.replied(1.0, asked.call, Conflict(View(record(), "server")))
+    assert requested(effects) == [ReadAll()]
+
+
+def test_a_fenced_master_writes_nothing_more():
+    master, (asked,) = began(snapshot(record(), member("a", "2.0")))
+    assert master.replied(1.0, asked.call, Fenced(View(record(), "server"))) == []
+    assert master.fenced
+    assert master.read_again(2.0) == []
+
+
+def test_before_steps_run_once_everything_else_is_ready():
+    raising = record(floor=V("2.0"), floor_revision=10)
+    view = snapshot(raising, member("a", "2.0"))
+    master, effects = began(view, before_versions=frozenset({V("2.0")}))
+    began_upgrade = requested(effects)[0]
+    assert began_upgrade.step == "upgrade began"
+    written = replace(began_upgrade.record, revision=11)
+    effects = master.replied(1.0, 2, Done(View(written, "server")))
+    assert RunBefore(V("2.0")) in effects
+    (commit,) = requested(master.before_done(2.0, V("2.0")))
+    assert commit.step == "before"
+
+
+def test_a_doubt_lasts_as_long_by_the_masters_own_clock():
+    doubted = record(identity="")
+    view = snapshot(doubted, member("a", attached=500), quarantine_until_ms=500)
+    master, effects = began(view, quarantine_s=5.0)
+    assert requested(effects) == []
+    (commit,) = requested(master.decide(5.1))
+    assert commit.repair

@@ -1,0 +1,360 @@
+"""The protocol with one guard less: each must be noticed.
+
+A mutant is a change of a module's text, made while a process of its own imports it. Nothing in the
+package knows of it.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STORE, MEMBERSHIP = "peerupgrade.core.store", "peerupgrade.core.membership"
+BLOCKERS, ACTING = "peerupgrade.core.blockers", "peerupgrade.core.acting"
+RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
+MASTER = "peerupgrade.core.master"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`was` stands exactly once in the module."""
+
+    rule: str
+    what: str
+    module: str
+    was: str
+    becomes: str
+
+
+MUTANTS = [
+    Mutant(
+        "R1",
+        "an older mastership may write",
+        STORE,
+        "if request.epoch != record.epoch or request.token != state.master_token:",
+        "if False:",
+    ),
+    Mutant(
+        "R2",
+        "a commit does not look whether something moved",
+        STORE,
+        "if (request.revision, request.members_revision) != "
+        "(record.revision, state.members_revision):",
+        "if request.revision != record.revision:",
+    ),
+    Mutant(
+        "R2b",
+        "an exclusion does not look whether the node came back",
+        STORE,
+        "if known.incarnation != request.incarnation:",
+        "if False:",
+    ),
+    Mutant(
+        "R3",
+        "the acting version may go back",
+        STORE,
+        "if record.acting is not None and (new.acting is None or new.acting < record.acting):",
+        "if False:",
+    ),
+    Mutant(
+        "R4",
+        "admission does not check the acting version",
+        STORE,
+        "if record.acting is not None and request.installed < record.acting:",
+        "if False:",
+    ),
+    Mutant(
+        "R6",
+        "a node ignores the end of its lease",
+        MEMBERSHIP,
+        "if not self.config.lease_s or not self._registered or now < self.lease_deadline_s:",
+        "if True:",
+    ),
+    Mutant(
+        "R7",
+        "exclusion does not wait for the lease",
+        STORE,
+        "if step.now_ms < known.lease_until_ms:",
+        "if False:",
+    ),
+    Mutant(
+        "R9",
+        "a report need not match the incarnation",
+        STORE,
+        "if known is None or known.incarnation != request.incarnation:  # R9",
+        "if known is None:",
+    ),
+    Mutant(
+        "R10",
+        "a node takes any record for a newer one",
+        RECORD,
+        "return than is None or (record.order > than.order and record.epoch >= than.epoch)",
+        "return than is None or record != than",
+    ),
+    Mutant(
+        "R11",
+        "a node acts on what is not on its disk yet",
+        MEMBERSHIP,
+        "        self._wanted = memory\n        return [Remember(memory)]",
+        "        self.memory = memory\n        return [Remember(memory), *self._apply()]",
+    ),
+    Mutant(
+        "R12",
+        "a node operates outside of what it supports",
+        MEMBERSHIP,
+        'if not lowest <= record.acting <= installed:\n            return f"the cluster acts',
+        'if False:\n            return f"the cluster acts',
+    ),
+    Mutant(
+        "R13",
+        "settled without everybody's word",
+        BLOCKERS,
+        "if member.operating_revision >= record.raised_revision:\n            continue",
+        "if True:\n            continue",
+    ),
+    Mutant(
+        "R14",
+        "admission does not look at the oldest data",
+        STORE,
+        "if request.lowest > record.data:",
+        "if False:",
+    ),
+    Mutant(
+        "R15",
+        "a node confirms before older operations have ended",
+        MEMBERSHIP,
+        "if confirmed and not self._draining and told",
+        "if confirmed and told",
+    ),
+    Mutant(
+        "R16",
+        "no quarantine",
+        STORE,
+        "return not began or self.now_ms < self.state.quarantine_until_ms",
+        "return False",
+    ),
+    Mutant(
+        "R16b",
+        "the master does not wait for the members' memories",
+        BLOCKERS,
+        "if member.attached != snapshot.quarantine_until_ms and serves and not suspended:",
+        "if False:",
+    ),
+    Mutant(
+        "R16c",
+        "admission by a store in doubt",
+        STORE,
+        "identity:\n        return Unverified(step.view)\n    if request.generation not",
+        "identity and False:\n        return Unverified(step.view)\n    if request.generation not",
+    ),
+    Mutant(
+        "R17",
+        "the store is not brought forward",
+        STORE,
+        "    if not ahead(memory, record) and memory.epoch <= record.epoch:\n        return\n",
+        "    return\n",
+    ),
+    Mutant(
+        "R19",
+        "a silent member does not block",
+        BLOCKERS,
+        "elif record.raising and member.seen < record.floor_revision:",
+        "elif False:",
+    ),
+    Mutant(
+        "R20",
+        "a node operates by its memory, before admission",
+        MEMBERSHIP,
+        "        if not self._registered or self._standing is not Standing.SERVING or "
+        "self._stop is not None:\n            return []\n        if record is None",
+        "        if record is None",
+    ),
+    Mutant(
+        "R22",
+        "the commit does not look for a hold",
+        STORE,
+        "if rises and record.hold is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "R24",
+        "a node obeys the word of another verification",
+        MEMBERSHIP,
+        "if not record.identity or record.doubt != self._confirmed:",
+        "if False:",
+    ),
+    Mutant(
+        "R24b",
+        "the ghost of an older mastership is obeyed",
+        RECORD,
+        "(record.order > than.order and record.epoch >= than.epoch)",
+        "record.order > than.order",
+    ),
+    Mutant(
+        "R25",
+        "a member that may not serve is refused instead of standing by",
+        STORE,
+        'if rule not in ("", "forming") and known is None:',
+        'if rule not in ("", "forming"):',
+    ),
+    Mutant(
+        "R26",
+        "a member that is away does not block",
+        BLOCKERS,
+        "if member.standing is Standing.AWAY:  # R19, R26",
+        "if False:",
+    ),
+    Mutant(
+        "R27",
+        "the version rises before the replicas have the floor",
+        ACTING,
+        "if not progress.durable:  # R27",
+        "if False:  # R27",
+    ),
+    Mutant(
+        "R27b",
+        "no floor first",
+        ACTING,
+        "return Step(StepName.FLOOR, replace(record, floor=target), _inputs(snapshot))",
+        "return Step(StepName.RAISED, replace(record, floor=target, acting=target))",
+    ),
+    Mutant(
+        "R30",
+        "an epoch that the store forgot is given again",
+        STORE,
+        "epoch = state.record.epoch + EPOCH_STRIDE if age <= state.record.epoch else age",
+        "epoch = state.record.epoch",
+    ),
+    Mutant(
+        "S8",
+        "an excluded incarnation may attach",
+        STORE,
+        "if tombstone is not None and _is_excluded(member, tombstone):  # S8",
+        "if False:",
+    ),
+    Mutant(
+        "S16",
+        "complete although a member has not confirmed",
+        ACTING,
+        "if record.upgrade is not None and not record.raising and not settle_blockers(snapshot):",
+        "if record.upgrade is not None and not record.raising:",
+    ),
+    Mutant(
+        "late",
+        "a late request overwrites a newer one",
+        STORE,
+        "if request.number <= known.number:  # it was sent long ago",
+        "if False:",
+    ),
+    Mutant(
+        "name",
+        "a second node of a name is admitted",
+        STORE,
+        "if known is not None and known.token not in (request.token, request.previous_token):",
+        "if False:",
+    ),
+    Mutant(
+        "step-down",
+        "a master does not look at the end of its validity",
+        MASTERSHIP,
+        "return self.holding and self._too_late(now)",
+        "return False",
+    ),
+    Mutant(
+        "store vote",
+        "a quorum without the store will do",
+        MASTERSHIP,
+        "if store is None or not store.granted:\n            return False\n        return sum",
+        "return sum",
+    ),
+    Mutant(
+        "copy",
+        "a master's copy of the record may go back",
+        MASTER,
+        "elif newer(record, self.snapshot.record):",
+        "else:",
+    ),
+]
+
+
+class _Mutator(importlib.abc.MetaPathFinder):
+    def __init__(self, mutant):
+        self.mutant = mutant
+
+    def find_spec(self, name, path, target=None):
+        if name != self.mutant.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        mutant = self.mutant
+
+        class Loader(importlib.machinery.SourceFileLoader):
+            def get_code(self, fullname):
+                text = self.get_source(fullname)
+                assert text.count(mutant.was) == 1, f"{mutant.rule}: the text has changed"
+                return compile(text.replace(mutant.was, mutant.becomes), self.path, "exec")
+
+        spec.loader = Loader(name, spec.origin)
+        return spec
+
+
+def install(rule):
+    """Make the mutant, before anything of the package is imported."""
+    (mutant,) = [one for one in MUTANTS if one.rule == rule]
+    sys.meta_path.insert(0, _Mutator(mutant))
+
+
+def killed_by_seeds(seeds):
+    """In the mutant's own process: the first seed that notices, and what it says."""
+    from peerupgrade.sim.run import run_seed
+
+    for seed in seeds:
+        try:
+            problem = run_seed(seed).problem
+        except Exception as error:  # noqa: BLE001 - an assertion of the core notices, too
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            return seed, problem.partition(":")[0]
+    return None
+
+
+def killed_by_tests():
+    """In the mutant's own process: the first directed test that notices."""
+    import pytest
+
+    class First:
+        name = ""
+
+        def pytest_runtest_logreport(self, report):
+            if report.failed and not self.name:
+                self.name = report.nodeid.rpartition("::")[2]
+
+    first = First()
+    pytest.main(["-q", "-x", "-p", "no:cacheprovider", str(ROOT / "tests" / "core")], [first])
+    return first.name
+
+
+def judge(rule, seeds):
+    """Run one mutant in processes of its own: `(seed, check)` or None, and the test's name."""
+    command = [sys.executable, __file__, rule]
+    found = _last_line([*command, "seeds", str(seeds)])
+    seed, _, check = found.partition(" ")
+    return (int(seed), check) if seed != "-" else None, _last_line([*command, "tests"])
+
+
+def _last_line(command):
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].removeprefix("=> ")
+
+
+if __name__ == "__main__":
+    install(sys.argv[1])
+    if sys.argv[2] == "seeds":
+        noticed = killed_by_seeds(range(int(sys.argv[3])))
+        print("=> - -" if noticed is None else f"=> {noticed[0]} {noticed[1]}")
+    else:
+        print(f"=> {killed_by_tests() or '-'}")
