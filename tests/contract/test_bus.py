@@ -94,7 +94,7 @@ async def test_goes_on_after_nonsense(server, name):
 
 
 @pytest.mark.asyncio
-async def test_subscribes_again_after_its_connection_was_killed(server, name):
+async def test_subscribes_again_after_its_connection_was_killed(server, name, caplog):
     async with (
         server,
         raw_client(server, name) as raw,
@@ -106,6 +106,7 @@ async def test_subscribes_again_after_its_connection_was_killed(server, name):
         await until(heard, *[Subscribed()] * 4, within_s=2.0)
         await raw.publish(Keys(name).record_channel, FREED)
         await until(heard, *[Subscribed()] * 4, Freed())
+    assert len(caplog.messages) == 3  # each is news again
 
 
 @pytest.mark.asyncio

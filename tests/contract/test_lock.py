@@ -151,6 +151,29 @@ async def test_a_cancelled_call_leaves_nothing_behind(server, name):
         assert (await answered(lock, Extend("m1", 60_000, 4))) == LockReply(True, 0, 4)
 
 
+class SlowLink(RedisLink):
+    """Far away: connecting takes longer than a call may."""
+
+    connects = 0
+
+    async def connect(self, **options):
+        self.connects += 1
+        await asyncio.sleep(TIMEOUT_S * 2.5)
+        return await super().connect(**options)
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_takes_longer_than_a_call_is_made_all_the_same(server, name):
+    async with server:
+        link = SlowLink(parse_store_url(server.url), timeout_s=1.0, slot_key="x")
+        lock = RedisLockServer(link, name, ttl_s=TTL_S, is_store=False)
+        replies = [await lock.call(Acquire("m1", 60_000)) for _ in range(5)]
+        await lock.aclose()
+    assert replies[:2] == [UNANSWERED] * 2
+    assert replies[-1].granted
+    assert link.connects == 1
+
+
 @pytest.mark.asyncio
 async def test_closing_while_it_connects(server, name):
     async with server, lock_of(server, name) as lock:

@@ -220,6 +220,8 @@ class Stage:
         actual = await self.side.store.call(request)
         assert self.plain(actual) == plain(expected, SELF)
         await self.compare(heard)
+        if isinstance(request, Init):
+            await self.make_young()
         return expected
 
     async def ask_lock(self, request):
@@ -243,6 +245,17 @@ class Stage:
 
     def plain(self, value):
         return plain(value, self.identity)
+
+    async def make_young(self):
+        """Where the age is no matter of chance the epoch after a doubt is none, too."""
+        later_ms = _now_ms() + HOUR_MS
+        self.state.record = replace(self.state.record, created_at_ms=later_ms)
+        if isinstance(self.side, MemorySide):
+            self.side.cluster.state.record = replace(
+                self.side.cluster.state.record, created_at_ms=later_ms
+            )
+            return
+        await self.side.raw.hset(self.side.keys.record, "created_at_ms", str(later_ms))
 
     # --- faults -----------------------------------------------------------------------------------
 
@@ -400,7 +413,8 @@ class TestInit:
         assert await told(stage, Read(), View) == View(None, SELF)
         first = await told(stage, Init("g", 3, HOUR_MS), View)
         assert (first.record.revision, first.record.bootstrap_expect) == (1, 3)
-        assert await told(stage, Init("other", 1, 0), View) == first
+        again = await told(stage, Init("other", 1, 0), View)
+        assert (again.record.generation, again.record.revision) == ("g", 1)
 
     @pytest.mark.asyncio
     async def test_begins_anew_where_none_had_formed_on_this_server(self, stage):
@@ -703,6 +717,15 @@ class TestAttach:
         await told(stage, attach(stage, memory=attaching.memory), Attached)
 
     @pytest.mark.asyncio
+    async def test_the_epoch_is_past_any_that_an_old_cluster_can_have_given(self, stage):
+        await formed(stage)
+        old = replace(stage.state.record, created_at_ms=1)
+        attaching = attach(stage, memory=old)
+        await stage.flush()
+        await told(stage, attaching, Attached)
+        assert stage.state.record.epoch > _now_ms() - HOUR_MS
+
+    @pytest.mark.asyncio
     async def test_replaces_a_cluster_that_has_not_formed(self, stage):
         await formed(stage)
         attaching = attach(stage)
@@ -831,7 +854,8 @@ class Sequence:
 
     def __init__(self, stage, draw):
         self.stage, self.draw = stage, draw
-        first = ClusterRecord("g", revision=3, epoch=2, created_at_ms=_now_ms(), **acting(V11))
+        later_ms = _now_ms() + HOUR_MS
+        first = ClusterRecord("g", revision=3, epoch=2, created_at_ms=later_ms, **acting(V11))
         self.records = [first]
         self.saved = None
 

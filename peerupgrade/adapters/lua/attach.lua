@@ -37,7 +37,7 @@ local function begin_quarantine()
   -- room for a mastership in each millisecond of the cluster's life; should that have jumped back,
   -- the stride leaves some.
   local age = now_ms - record.created_at_ms
-  record.epoch = text(age <= tonumber(record.epoch) and record.epoch + EPOCH_STRIDE or age)
+  record.epoch = text(age > tonumber(record.epoch) and age or record.epoch + EPOCH_STRIDE)
   put(record)
   -- The moment also names this doubt, so it is never the same twice.
   own._quarantine_until_ms =
