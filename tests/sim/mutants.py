@@ -337,24 +337,26 @@ def killed_by_tests():
     return first.name
 
 
-def judge(rule, seeds):
-    """Run one mutant in processes of its own: `(seed, check)` or None, and the test's name."""
-    command = [sys.executable, __file__, rule]
-    found = _last_line([*command, "seeds", str(seeds)])
-    seed, _, check = found.partition(" ")
-    return (int(seed), check) if seed != "-" else None, _last_line([*command, "tests"])
+def killed_by(rule, *how):
+    """Judge one mutant in a process of its own.
 
+    Args:
+        rule: of the mutant.
+        how: "tests", or "seeds" and their number.
 
-def _last_line(command):
+    Returns:
+        The name of the test, or the seed and the invariant; "" if nothing noticed.
+    """
+    command = [sys.executable, __file__, rule, *how]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1].removeprefix("=> ")
+    return done.stdout.splitlines()[-1].removeprefix("=>").strip()
 
 
 if __name__ == "__main__":
     install(sys.argv[1])
     if sys.argv[2] == "seeds":
         noticed = killed_by_seeds(range(int(sys.argv[3])))
-        print("=> - -" if noticed is None else f"=> {noticed[0]} {noticed[1]}")
+        print("=>" if noticed is None else f"=> {noticed[0]} {noticed[1]}")
     else:
-        print(f"=> {killed_by_tests() or '-'}")
+        print(f"=> {killed_by_tests()}")
