@@ -79,6 +79,7 @@ def _app() -> App:
     from peerupgrade.cli.master import resign, show
     from peerupgrade.cli.members import exclude, members
     from peerupgrade.cli.node import node
+    from peerupgrade.cli.sim import sim
     from peerupgrade.cli.watch import watch
 
     codes = "\n".join(f"  {code.value:>3}  {text}" for code, text in EXIT_CODES.items())
@@ -95,7 +96,7 @@ def _app() -> App:
     look = Group.create_ordered("Look")
     change = Group.create_ordered("Change")
     groups: tuple[tuple[Group, tuple[Callable[..., object], ...]], ...] = (
-        (run, (node, demo)),
+        (run, (node, demo, sim)),
         (look, (status, members, why, watch, history, doctor)),
         (change, (hold, release, exclude)),
     )

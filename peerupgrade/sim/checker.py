@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from peerupgrade.core.blockers import next_acting
 from peerupgrade.core.effects import Operate
 from peerupgrade.core.invariants import (
     acting_not_above_installed,
@@ -26,10 +27,26 @@ from peerupgrade.core.requests import (
     Leave,
     ReleaseHold,
     SetHold,
-    View,
 )
 from peerupgrade.core.versions import Version
 from peerupgrade.sim.world import Machine, World
+
+INVARIANTS = (
+    "S1 acting at or below installed",
+    "S2 acting never back",
+    "S3 within supported",
+    "S4 epochs and revisions once",
+    "S5 no node goes back",
+    "S6 data readable",
+    "S7 mutually understood",
+    "S8 excluded never again",
+    "S10 lost writes change no node",
+    "S12 hold holds",
+    "S13 no member passed",
+    "S14 nobody locked out",
+    "S16 complete once and truly",
+)
+_NAMES = {name.partition(" ")[0]: name for name in INVARIANTS}
 
 
 class ViolationError(AssertionError):
@@ -72,6 +89,12 @@ class Checker:
         records += [machine.disk.record for machine in world.machines.values()]
         self.held = self.held and any(record and record.hold for record in records)
         self.lost = True
+        record = world.store.state.record
+        highest = max((node.version for node in world.operating()), default=None)
+        acting = record.acting if record is not None else None
+        if highest is not None and (acting is None or acting < highest):
+            self._exercise("S10")
+            self._exercise("S2")
         members = world.store.state.members
         self.forgotten = {name for name in self.members if name not in members}
 
@@ -87,7 +110,6 @@ class Checker:
             return True
         cut_until_s = max(machine.paused_until_s, machine.cut_until_s)
         now_s = world.agenda.now_s
-        self.exercised["cut off and forgotten"] += 1
         return machine.store_cut or now_s < cut_until_s + 3.0
 
     def _moment(self, world: World) -> None:
@@ -103,7 +125,7 @@ class Checker:
             if problem:
                 raise ViolationError(problem)
         if len({node.version for node in operating}) > 1:
-            self.exercised["S7"] += 1
+            self._exercise("S7")
         for node in operating:
             if (node.id, node.incarnation) in self.excluded:
                 raise ViolationError(f"S8: excluded {node.id}/{node.incarnation} operates")
@@ -142,11 +164,12 @@ class Checker:
                 assert record is not None
                 self._committed(world, request, record, before)
             case Claim(token=token), Claimed(epoch=epoch):
-                self.exercised["S4"] += 1
+                self._exercise("S4")
                 assert record is not None
                 if self.epochs.setdefault((record.generation, epoch), token) != token:
                     raise ViolationError(f"S4: epoch {epoch} was given twice")
-            case Admit(id=node_id), Admitted():
+            case Admit(id=node_id), Admitted(rule=rule):
+                self._admitted(node_id, rule)
                 self.members.add(node_id)
                 self.forgotten.discard(node_id)
             case Attach(member=member), Attached():
@@ -158,9 +181,17 @@ class Checker:
             case Exclude(id=node_id, incarnation=incarnation), Done():
                 self.members.discard(node_id)
                 self.excluded.add((node_id, incarnation))
-                self.exercised["S8"] += 1
-            case SetHold(), Done(view=View()):
+            case _:
+                self._hold_stored(world, request, reply)
+
+    def _hold_stored(self, world: World, request: object, reply: object) -> None:
+        record = world.store.state.record
+        match request, reply:
+            case SetHold(), Done():
                 self.held = True
+                lowest = next_acting(world.store.state.members.values())
+                if record and record.acting and lowest and lowest > record.acting:
+                    self._exercise("S12")
             case ReleaseHold(), _ if record is not None and record.hold is None:
                 self.held = False  # also when its answer says that it may yet be lost
             case _:
@@ -183,13 +214,15 @@ class Checker:
             raise ViolationError(f"S2: acting goes back from {before.acting} to {record.acting}")
         if record.acting > before.acting:
             self._raised(world, record)
+        if request.step == "floor" and any(m.node is None for m in world.machines.values()):
+            self._exercise("S13")
         if request.step == "completed":
             self._completed(world, record)
 
     def _raised(self, world: World, record: ClusterRecord) -> None:
         self.raises += 1
-        for rule in ("S1", "S2", "S5", "S3"):
-            self.exercised[rule] += 1
+        for rule in ("S1", "S3", "S5"):
+            self._exercise(rule)
         assert record.acting is not None
         if self.held:
             raise ViolationError("S12: raised although a hold was acknowledged")
@@ -204,7 +237,7 @@ class Checker:
                 raise ViolationError(f"S13: raised to {record.acting} past {machine.name}")
 
     def _completed(self, world: World, record: ClusterRecord) -> None:
-        self.exercised["S16"] += 1
+        self._exercise("S16")
         for member in world.store.state.members.values():
             if member.installed != record.acting:
                 raise ViolationError(f"S16: complete, but {member.id} has {member.installed}")
@@ -214,3 +247,17 @@ class Checker:
         assert record.completion is not None
         started = f"{record.completion.version}@{record.completion.started_at_ms}"
         self.completed[started] += 1
+        if self.completed[started] > 1 and not self.lost:
+            raise ViolationError(f"S16: the upgrade {started} was called complete twice")
+
+    def _exercise(self, rule: str) -> None:
+        """The situation arose in which the invariant could break."""
+        self.exercised[_NAMES[rule]] += 1
+
+    def _admitted(self, node_id: str, rule: str) -> None:
+        if any(node_id == name for name, _ in self.excluded):
+            self._exercise("S8")
+        if rule == "lowest_above_data":
+            self._exercise("S6")
+        if rule == "installed_below_floor":
+            self._exercise("S14")

@@ -3,30 +3,34 @@
 import os
 import subprocess
 import sys
-from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from random import Random
 
-from peerupgrade.sim.faults import Faults
+from peerupgrade.sim import checker
+from peerupgrade.sim.campaign import Campaign, run_seeds
 from peerupgrade.sim.run import run_seed
-from peerupgrade.sim.world import World, WorldConfig
+from peerupgrade.sim.shrink import shrink
 
 SEEDS = range(500)
 
 
 def test_no_seed_breaks_an_invariant_or_fails_to_converge():
-    fired, exercised, failed = Counter(), Counter(), []
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for outcome in pool.map(run_seed, SEEDS, chunksize=10):
-            fired += outcome.fired
-            exercised += outcome.exercised
-            if outcome.problem:
-                failed.append(f"seed {outcome.seed}: {outcome.problem}")
-    assert not failed, "\n".join(failed)
-    world = World(WorldConfig(), Random(0), lambda *_: None)
-    assert set(fired) == set(Faults(world, Random(0)).kinds)
-    assert {"S1", "S2", "S3", "S4", "S5", "S7", "S8", "S16"} <= set(exercised)
+    campaign = Campaign()
+    for outcome in run_seeds(SEEDS, nodes=5, processes=2):
+        campaign.add(outcome)
+    assert [f"seed {one.seed}: {one.problem}" for one in campaign.failed] == []
+    assert campaign.never_fired == []
+    assert campaign.never_exercised == []
+
+
+def test_shrinking_leaves_the_faults_that_matter(monkeypatch):
+    """An invariant that four operating nodes break needs no fault at all."""
+    broken = lambda operating: "S7: broken" if len(operating) == 4 else None  # noqa: E731
+    monkeypatch.setattr(checker, "mutually_understood", broken)
+    failed = run_seed(3)
+    assert failed.problem == "S7: broken"
+    smallest = shrink(3, 5, lambda left: None)
+    assert smallest.problem == "S7: broken"
+    assert smallest.struck == []
+    assert any("operates at" in line for line in smallest.story)
 
 
 def test_the_same_seed_is_the_same_run_in_every_process():

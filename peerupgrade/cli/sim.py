@@ -1,0 +1,121 @@
+"""The simulator: `sim`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from peerupgrade.cli.show import print_json, print_message, print_table
+from peerupgrade.errors import ExitCode
+
+if TYPE_CHECKING:
+    from peerupgrade.sim.campaign import Campaign
+    from peerupgrade.sim.run import Outcome
+
+_ENOUGH_SEEDS = 1000  # from so many on, a fault that never struck is a failure
+_SHOWN_FAILURES = 5
+_AT_LEAST_ONE = Number(gte=1)
+_COUNT = Parameter(validator=_AT_LEAST_ONE)
+
+
+def sim(
+    *,
+    seeds: Annotated[int, _COUNT, Parameter(help="how many.")] = 1000,
+    first: Annotated[int, Parameter(validator=Number(gte=0), help="the first of them.")] = 0,
+    seed: Annotated[int | None, Parameter(help="only this one, with its story.")] = None,
+    nodes: Annotated[int, _COUNT, Parameter(help="at the start of each.")] = 5,
+    processes: Annotated[
+        int | None, Parameter(validator=_AT_LEAST_ONE, help="by default one a core.")
+    ] = None,
+    json: Annotated[bool, Parameter(negative="", help="one JSON object at the end.")] = False,
+) -> int:
+    """Drive the real core through every fault in virtual time, and check every invariant.
+
+    One seed decides everything: who fails, when, and which message is lost. A seed
+    that fails is printed as the command that repeats it, then shrunk to the fewest
+    faults that still break the same invariant, and told as a story.
+
+    For example:
+
+        peerupgrade sim --seeds 200
+        peerupgrade sim --seed 7
+    """
+    from peerupgrade.sim.campaign import Campaign, run_seeds
+    from peerupgrade.sim.run import run_seed
+
+    if seed is not None:
+        outcome = run_seed(seed, nodes, tracing=True)
+        print("\n".join(outcome.story))
+        print(outcome.problem or "every invariant held, and it converged")
+        return ExitCode.FAILURE if outcome.problem else ExitCode.OK
+    campaign = Campaign()
+    outcomes = run_seeds(range(first, first + seeds), nodes, processes or os.cpu_count() or 1)
+    for outcome in _with_progress(outcomes, seeds):
+        campaign.add(outcome)
+    if json:
+        print_json(_as_json(campaign))
+    else:
+        _print(campaign)
+    for failed in campaign.failed[:_SHOWN_FAILURES]:
+        _explain(failed, nodes)
+    return ExitCode.FAILURE if campaign.failed or _gaps(campaign) else ExitCode.OK
+
+
+def _with_progress(outcomes: Iterable[Outcome], seeds: int) -> Iterable[Outcome]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(outcomes, "simulating", seeds, console=console, disable=not console.is_terminal)
+
+
+def _gaps(campaign: Campaign) -> list[str]:
+    """What was never tried, although there were seeds enough."""
+    if campaign.seeds < _ENOUGH_SEEDS:
+        return []
+    return campaign.never_fired + campaign.never_exercised
+
+
+def _print(campaign: Campaign) -> None:
+    from peerupgrade.sim.campaign import fault_kinds
+    from peerupgrade.sim.checker import INVARIANTS
+
+    print_table(("FAULT", "FIRED"), ((kind, campaign.fired[kind]) for kind in fault_kinds()))
+    print()
+    print_table(
+        ("INVARIANT", "EXERCISED"), ((name, campaign.exercised[name]) for name in INVARIANTS)
+    )
+    print()
+    print(
+        f"{campaign.seeds} seeds, {campaign.simulated_s:,.0f} simulated seconds,"
+        f" {campaign.events:,} events, {campaign.raises:,} raises; {len(campaign.failed)} failed"
+    )
+    for gap in _gaps(campaign):
+        print_message(f"never tried: {gap}")
+
+
+def _explain(failed: Outcome, nodes: int) -> None:
+    from peerupgrade.sim.shrink import shrink
+
+    print_message(f"{failed.problem}")
+    print_message(f"reproduce: python -m peerupgrade sim --seed {failed.seed} --nodes {nodes}")
+    smallest = shrink(failed.seed, nodes, lambda left: None)
+    print_message(f"the fewest faults that still break it: {len(smallest.struck)}")
+    print("\n".join([*smallest.story, smallest.problem]))
+
+
+def _as_json(campaign: Campaign) -> dict[str, object]:
+    return {
+        "seeds": campaign.seeds,
+        "simulated_s": campaign.simulated_s,
+        "events": campaign.events,
+        "raises": campaign.raises,
+        "fired": dict(sorted(campaign.fired.items())),
+        "exercised": dict(sorted(campaign.exercised.items())),
+        "failed": [{"seed": one.seed, "problem": one.problem} for one in campaign.failed],
+        "never_tried": _gaps(campaign),
+    }
