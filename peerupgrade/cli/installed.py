@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shlex
-import signal
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from contextlib import suppress
-
+from peerupgrade.cli.programs import run_program
 from peerupgrade.cli.sources import Extra
 from peerupgrade.core.versions import parse_version
 from peerupgrade.errors import ConfigError
@@ -55,49 +49,10 @@ def _of_package(name: str) -> str:
 
 
 async def _printed(command: str) -> str:
-    """What the command prints, without the white space around it."""
-    where = f"installed_command {command!r}"
-    try:
-        argv = shlex.split(command)
-    except ValueError as error:
-        raise ConfigError(f"{where} cannot be split", hint=str(error)) from error
-    if not argv:
-        raise ConfigError(f"{where} is empty", hint="give a program and its arguments")
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"{where} cannot be run: {error.strerror}", hint="there is no shell: give a program"
-        ) from error
-    output, errors = await _finished(process, where)
-    if process.returncode != 0:
-        raise ConfigError(
-            f"{where} failed with status {process.returncode}", hint=_last_line(errors)
-        )
-    text = output.decode(errors="replace").strip()
+    text = await run_program("installed_command", command, timeout_s=_COMMAND_TIMEOUT_S)
     if not text or len(text.splitlines()) > 1:
         raise ConfigError(
-            f"{where} printed {text[:60]!r}", hint="it must print the version and nothing else"
+            f"installed_command {command!r} printed {text[:60]!r}",
+            hint="it must print the version and nothing else",
         )
     return text
-
-
-async def _finished(process: Process, where: str) -> tuple[bytes, bytes]:
-    try:
-        return await asyncio.wait_for(process.communicate(), _COMMAND_TIMEOUT_S)
-    except (TimeoutError, asyncio.CancelledError) as error:
-        with suppress(ProcessLookupError):  # its children, too, which may hold the pipes
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        if isinstance(error, asyncio.CancelledError):
-            raise
-        raise ConfigError(
-            f"{where} did not end within {_COMMAND_TIMEOUT_S:g} s", hint="it was killed"
-        ) from None
-
-
-def _last_line(output: bytes) -> str:
-    lines = output.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing on stderr"

@@ -6,15 +6,20 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields, make_dataclass
-from typing import Annotated, Any, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from cyclopts import Parameter
 
 from peerupgrade.cli.installed import read_version
+from peerupgrade.cli.programs import run_program
 from peerupgrade.cli.show import print_message
 from peerupgrade.cli.sources import Extra, Resolved, has_password, pairs, resolve, types
 from peerupgrade.settings import Settings
 
+if TYPE_CHECKING:
+    from peerupgrade.runtime.hooks import OnActing
+
+_ON_ACTING_TIMEOUT_S = 60.0
 # Options are visible to every user of the machine.
 _NEVER_A_FLAG = ("token",)
 _DESCRIPTION = re.compile(
@@ -105,7 +110,21 @@ def node(
 
     resolved = resolve(given, config)
     settings = resolved.settings_with(asyncio.run(_installed(resolved)))
-    return run_agent(settings, read_installed)
+    return run_agent(settings, read_installed, _on_acting(resolved.extra.on_acting_command))
+
+
+def _on_acting(command: str) -> OnActing | None:
+    """The callback that runs the command; None without one."""
+    if not command:
+        return None
+
+    async def run(version: str, previous: str | None) -> None:
+        variables = {"PEERUPGRADE_ACTING": version, "PEERUPGRADE_PREVIOUS": previous or ""}
+        await run_program(
+            "on_acting_command", command, timeout_s=_ON_ACTING_TIMEOUT_S, variables=variables
+        )
+
+    return run
 
 
 async def _installed(resolved: Resolved) -> str:

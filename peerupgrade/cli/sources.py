@@ -33,19 +33,23 @@ _PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extra:
-    """What stands for a setting.
+    """What only the command needs.
 
     Attributes:
         installed_command: prints the installed version; run at the start and at SIGHUP, without a
             shell.
         installed_package: Python package whose version is the installed version; read at the
             start and at SIGHUP.
+        on_acting_command: run, without a shell, before the node operates at a version, with
+            PEERUPGRADE_ACTING and PEERUPGRADE_PREVIOUS in its environment; it ends when the
+            program beside the node behaves so, and the node confirms after it.
         store_file: file that has the URL of the store.
         token_file: file that has the token.
     """
 
     installed_command: str = ""
     installed_package: str = ""
+    on_acting_command: str = ""
     store_file: str = ""
     token_file: str = ""
 

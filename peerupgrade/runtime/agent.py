@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from peerupgrade.errors import ExitCode, PeerUpgradeError
 from peerupgrade.http.api import HttpServer
 from peerupgrade.http.discovery import publish, withdraw
+from peerupgrade.runtime.hooks import OnActing
 from peerupgrade.runtime.node import Node
 from peerupgrade.settings import Settings, is_loopback, split_address
 
@@ -25,19 +26,22 @@ log = logging.getLogger("peerupgrade")
 ReadInstalled = Callable[[], Awaitable[tuple[str, str]]]
 
 
-def run_agent(settings: Settings, read_installed: ReadInstalled) -> ExitCode:
+def run_agent(
+    settings: Settings, read_installed: ReadInstalled, on_acting: OnActing | None = None
+) -> ExitCode:
     """Run until a signal or the cluster ends it.
 
     Args:
         settings: of the node.
         read_installed: gives the installed and the lowest supported version; at each SIGHUP again.
+        on_acting: run before the node operates at a version.
 
     Raises:
         PeerUpgradeError: why the node could not go on.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_Agent(settings, read_installed).run())
+        return runner.run(_Agent(settings, read_installed, on_acting).run())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -49,8 +53,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class _Agent:
-    def __init__(self, settings: Settings, read_installed: ReadInstalled) -> None:
+    def __init__(
+        self, settings: Settings, read_installed: ReadInstalled, on_acting: OnActing | None
+    ) -> None:
         self._settings = settings
+        self._on_acting = on_acting
         self._read_installed = read_installed
         self._signalled = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
@@ -60,6 +67,8 @@ class _Agent:
         self._catch_signals()
         async with AsyncExitStack() as stack:
             self._node = Node(self._settings)
+            if self._on_acting is not None:
+                self._node.on_acting(self._on_acting)
             stack.push_async_callback(self._node.stop)
             await self._node.start()
             await self._serve_http(stack)

@@ -117,3 +117,33 @@ async def until(reached, timeout_s=30):
     async with asyncio.timeout(timeout_s):
         while not await asyncio.to_thread(reached):
             await asyncio.sleep(0.2)
+
+
+def test_a_command_runs_before_the_node_operates_and_a_failing_one_keeps_it_where_it_is(
+    environment, tmp_path
+):
+    told = tmp_path / "told"
+    script = tmp_path / "told.sh"
+    script.write_text(
+        f'#!/bin/sh\ntest -e {told} || {{ touch {told}; echo "not yet" >&2; exit 3; }}\n'
+        f'echo "$PEERUPGRADE_ACTING after ${{PEERUPGRADE_PREVIOUS:-nothing}}" >> {told}\n'
+    )
+    script.chmod(0o700)
+    node = subprocess.Popen(
+        [*COMMAND, "node", "--name", "a", "--installed", "1.0", "--on-acting-command", str(script)],
+        env={**environment, "PEERUPGRADE_QUARANTINE_S": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert asyncio.run(_reads(told, "1.0 after nothing\n"))
+    finally:
+        node.send_signal(signal.SIGTERM)
+        _, errors = node.communicate(timeout=20)
+    assert "failed with status 3: not yet" in errors
+    assert node.returncode == 0
+
+
+async def _reads(path, text):
+    await until(lambda: path.exists() and path.read_text() == text)
+    return True

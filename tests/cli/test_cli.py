@@ -576,7 +576,7 @@ def started(monkeypatch):
     """What the agent was started with; it ends at once."""
     calls = []
 
-    def run_agent(settings, read_installed):
+    def run_agent(settings, read_installed, on_acting):
         calls.append((settings, read_installed))
         return ExitCode.OK
 
