@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from peerupgrade.core.announce import announcements
 from peerupgrade.core.chance import Rng
 from peerupgrade.core.effects import (
     CallStore,
@@ -606,9 +607,10 @@ class Membership:
         """It is on disk: now it may be acted on."""
         if memory != self._wanted:
             return []
+        effects: list[Effect] = [*announcements(self.memory.record, memory.record)]
         self._wanted, self.memory, self._disk_failed = None, memory, False
         record, self._next_record = self._next_record, None
-        effects = self._consider(record) if record is not None else []
+        effects += self._consider(record) if record is not None else []
         return effects + self._apply() + self.step(now)
 
     def remember_failed(self, now: float, error: str) -> list[Effect]:

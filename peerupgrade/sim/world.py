@@ -59,6 +59,7 @@ from peerupgrade.sim.servers import SimLockServer, SimStore
 
 STORE_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_S = 0.25
+_TOLD = ("admitted", "attached", "master", "master no more", "callback failed", "disk failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +276,7 @@ class World:
         match effect:
             case Operate(version, reason):
                 self.tell(f"{machine.name} " + (f"operates at {version}" if version else reason))
-            case Emit(event, detail) if event != "committed":  # the store tells that
+            case Emit(event, detail) if event in _TOLD:  # of the rest the store tells
                 self.tell(f"{machine.name} {event}: {detail}")
             case Emit():
                 pass
