@@ -149,6 +149,7 @@ class Membership:
     _switch_attempt: int = 0
     _switch_failures: int = 0
     _draining: bool = False
+    _has_operated: bool = False
     _stop: bool | None = None  # leave? once the end was asked for
 
     # --- what others may know ---------------------------------------------------------------------
@@ -575,8 +576,8 @@ class Membership:
                 return self._new_token()  # an earlier start was excluded, not this one
             self._registered = False
             return self._suspend(NodeState.EXCLUDED, "it was excluded; start it again")
-        starting = self.state is NodeState.STARTING
-        state = NodeState.REFUSED if starting else NodeState.SUSPENDED
+        # Who has never operated gives up and says why; who has may be let in again.
+        state = NodeState.SUSPENDED if self._has_operated else NodeState.REFUSED
         return self._suspend(state, reply.rule)
 
     def _not_member(self, reply: NotMember) -> list[Effect]:
@@ -686,7 +687,7 @@ class Membership:
         record = self.memory.record
         if record is None or record.acting != version:
             return self._apply()  # the cluster went on while the callbacks ran
-        self.operating, self._draining = version, True
+        self.operating, self._draining, self._has_operated = version, True, True
         self.state, self.reason = NodeState.OPERATING, ""
         self.refusal = None
         effects: list[Effect] = [Operate(version, ""), Drain(version, self._switch_attempt)]

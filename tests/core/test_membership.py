@@ -372,6 +372,16 @@ def test_an_old_node_is_not_admitted():
     assert "a" not in bench.store.members
 
 
+def test_who_stood_by_on_a_wiped_store_is_refused_once_the_store_was_brought_back():
+    bench = Bench(StoreState(), quarantine_s=60.0).start().settle()
+    assert bench.membership.state is NodeState.STANDBY
+    bench.store.record = record("2.0", revision=20, doubt=7)
+    bench.store.members.clear()
+    bench.feed(HeardOn(DoubtHeard())).settle()
+    assert bench.membership.state is NodeState.REFUSED
+    assert bench.membership.refusal.rule == "installed_below_acting"
+
+
 def test_a_node_may_be_excluded_only_after_the_end_of_its_lease():
     bench = operating(lease_s=5.0)
     exclude = Exclude("a", "master", "silent", False, bench.membership.incarnation)
