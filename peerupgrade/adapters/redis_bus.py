@@ -77,14 +77,10 @@ class RedisBus:
                 writer = client.connection._writer  # noqa: SLF001 - its own subscriber is slow
                 assert writer is not None
                 transport = writer.transport
-                library = transport.get_protocol()
-                subscription = _Subscription(hear, library)
+                subscription = _Subscription(hear, transport.get_protocol())
                 transport.set_protocol(subscription)
-                try:
-                    transport.write(_pack("SUBSCRIBE", channel))
-                    await self._watch(subscription, transport)
-                finally:
-                    transport.set_protocol(library)  # which closes it
+                transport.write(_pack("SUBSCRIBE", channel))
+                await self._watch(subscription, transport)
 
     async def _watch(self, subscription: _Subscription, transport: asyncio.WriteTransport) -> None:
         """Until the connection is lost, or gives no sign of life."""
@@ -147,7 +143,7 @@ class _Subscription(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended."""
         self._lose(exc or ConnectionResetError())
-        self._library.connection_lost(exc)
+        self._library.connection_lost(exc)  # which waits for it when it closes the connection
 
     def _lose(self, reason: Exception) -> None:
         if not self.lost.done():

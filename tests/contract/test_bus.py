@@ -46,7 +46,7 @@ async def until(heard, *wanted, within_s=10.0):
 
 @contextlib.asynccontextmanager
 async def raw_client(server, name):
-    client = await link_to(server, name).connect(single=True)
+    client = await link_to(server, name).connect(single=False)
     try:
         yield client
     finally:
@@ -70,10 +70,12 @@ async def test_hears_one_channel_in_order(server, name):
         await until(record, Subscribed())
         await until(members, Subscribed())
         beats = [Beat(number, 0, 0, 0) for number in range(200)]
-        for beat in beats:
-            text = f'{{"heard":"beat","epoch":"{beat.epoch}","revision":"0"'
-            text += ',"members_revision":"0","ttl_ms":"0"}'
-            await raw.publish(keys.record_channel, text)
+        async with raw.pipeline(transaction=False) as many:  # so that they come in few pieces
+            for beat in beats:
+                text = f'{{"heard":"beat","epoch":"{beat.epoch}","revision":"0"'
+                text += ',"members_revision":"0","ttl_ms":"0"}'
+                many.publish(keys.record_channel, text)
+            await many.execute()
         await raw.publish(keys.members_channel, FREED)
         await until(record, Subscribed(), *beats)
         await until(members, Subscribed(), Freed())
@@ -160,6 +162,19 @@ async def test_asks_for_no_sign_of_life_while_there_are_messages(server, name):
 
 async def _pings(raw):
     return (await raw.info("commandstats"))["cmdstat_ping"]["calls"]
+
+
+@pytest.mark.asyncio
+async def test_says_that_it_may_not_listen(server, name, caplog):
+    async with server, raw_client(server, name) as raw:
+        await raw.execute_command("ACL", "SETUSER", "default", "resetchannels")
+        async with listening(RedisBus(link_to(server, name), name)) as heard:
+            async with asyncio.timeout(5):
+                while not caplog.messages:
+                    await asyncio.sleep(0.01)
+            assert "does not permit this user what is needed" in caplog.text
+            await raw.execute_command("ACL", "SETUSER", "default", "allchannels")
+            await until(heard, Subscribed())
 
 
 @pytest.mark.asyncio

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STORE, MEMBERSHIP = "peerupgrade.core.store", "peerupgrade.core.membership"
+STATE, ADMISSION = "peerupgrade.core.store.state", "peerupgrade.core.store.admission"
+DECISIONS, REGRESSION = "peerupgrade.core.store.decisions", "peerupgrade.core.store.regression"
+MEMBERSHIP = "peerupgrade.core.membership"
 BLOCKERS, ACTING = "peerupgrade.core.blockers", "peerupgrade.core.acting"
 RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
 MASTER = "peerupgrade.core.master"
@@ -34,14 +36,14 @@ MUTANTS = [
     Mutant(
         "R1",
         "an older mastership may write",
-        STORE,
+        DECISIONS,
         "if request.epoch != record.epoch or request.token != state.master_token:",
         "if False:",
     ),
     Mutant(
         "R2",
         "a commit does not look whether something moved",
-        STORE,
+        DECISIONS,
         "if (request.revision, request.members_revision) != "
         "(record.revision, state.members_revision):",
         "if request.revision != record.revision:",
@@ -49,21 +51,21 @@ MUTANTS = [
     Mutant(
         "R2b",
         "an exclusion does not look whether the node came back",
-        STORE,
+        ADMISSION,
         "if known.incarnation != request.incarnation:",
         "if False:",
     ),
     Mutant(
         "R3",
         "the acting version may go back",
-        STORE,
+        DECISIONS,
         "if record.acting is not None and (new.acting is None or new.acting < record.acting):",
         "if False:",
     ),
     Mutant(
         "R4",
         "admission does not check the acting version",
-        STORE,
+        ADMISSION,
         "if record.acting is not None and request.installed < record.acting:",
         "if False:",
     ),
@@ -77,14 +79,14 @@ MUTANTS = [
     Mutant(
         "R7",
         "exclusion does not wait for the lease",
-        STORE,
+        ADMISSION,
         "if step.now_ms < known.lease_until_ms:",
         "if False:",
     ),
     Mutant(
         "R9",
         "a report need not match the incarnation",
-        STORE,
+        ADMISSION,
         "if known is None or known.incarnation != request.incarnation:  # R9",
         "if known is None:",
     ),
@@ -119,7 +121,7 @@ MUTANTS = [
     Mutant(
         "R14",
         "admission does not look at the oldest data",
-        STORE,
+        ADMISSION,
         "if request.lowest > record.data:",
         "if False:",
     ),
@@ -133,7 +135,7 @@ MUTANTS = [
     Mutant(
         "R16",
         "no quarantine",
-        STORE,
+        STATE,
         "return not began or self.now_ms < self.state.quarantine_until_ms",
         "return False",
     ),
@@ -147,14 +149,14 @@ MUTANTS = [
     Mutant(
         "R16c",
         "admission by a store in doubt",
-        STORE,
+        ADMISSION,
         "identity:\n        return Unverified(step.view)\n    if request.generation not",
         "identity and False:\n        return Unverified(step.view)\n    if request.generation not",
     ),
     Mutant(
         "R17",
         "the store is not brought forward",
-        STORE,
+        REGRESSION,
         "    if not ahead(memory, record) and memory.epoch <= record.epoch:\n        return\n",
         "    return\n",
     ),
@@ -176,7 +178,7 @@ MUTANTS = [
     Mutant(
         "R22",
         "the commit does not look for a hold",
-        STORE,
+        DECISIONS,
         "if rises and record.hold is not None:",
         "if False:",
     ),
@@ -197,7 +199,7 @@ MUTANTS = [
     Mutant(
         "R25",
         "a member that may not serve is refused instead of standing by",
-        STORE,
+        ADMISSION,
         'if rule not in ("", "forming") and known is None:',
         'if rule not in ("", "forming"):',
     ),
@@ -225,14 +227,14 @@ MUTANTS = [
     Mutant(
         "R30",
         "an epoch that the store forgot is given again",
-        STORE,
+        STATE,
         "epoch = state.record.epoch + EPOCH_STRIDE if age <= state.record.epoch else age",
         "epoch = state.record.epoch",
     ),
     Mutant(
         "S8",
         "an excluded incarnation may attach",
-        STORE,
+        REGRESSION,
         "if tombstone is not None and _is_excluded(member, tombstone):  # S8",
         "if False:",
     ),
@@ -246,14 +248,14 @@ MUTANTS = [
     Mutant(
         "late",
         "a late request overwrites a newer one",
-        STORE,
+        ADMISSION,
         "if request.number <= known.number:  # it was sent long ago",
         "if False:",
     ),
     Mutant(
         "name",
         "a second node of a name is admitted",
-        STORE,
+        ADMISSION,
         "if known is not None and known.token not in (request.token, request.previous_token):",
         "if False:",
     ),

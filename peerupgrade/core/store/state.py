@@ -1,0 +1,147 @@
+"""What lies under the keys of one cluster, and one step of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Member,
+    Snapshot,
+    Tombstone,
+)
+from peerupgrade.core.requests import (
+    DoubtHeard,
+    Heard,
+    MemberHeard,
+    RecordHeard,
+    View,
+)
+
+EPOCH_STRIDE = 1000
+
+
+@dataclass(slots=True)
+class LockState:
+    """The lock on one server, and the highest epoch that it was told."""
+
+    token: str = ""
+    until_ms: int = 0
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class StoreState:
+    """Everything under one cluster's keys."""
+
+    record: ClusterRecord | None = None
+    members: dict[str, Member] = field(default_factory=dict)
+    excluded: dict[str, Tombstone] = field(default_factory=dict)
+    members_revision: int = 0
+    incarnations: int = 0
+    master_token: str = ""
+    suspect: str = ""  # the server process whose quarantine runs
+    quarantine_until_ms: int = 0
+    history: list[Mapping[str, str]] = field(default_factory=list)
+    lock: LockState = field(default_factory=LockState)
+
+    def copy(self) -> StoreState:
+        """A state that shares nothing that changes."""
+        return replace(
+            self,
+            members=dict(self.members),
+            excluded=dict(self.excluded),
+            history=list(self.history),
+            lock=replace(self.lock),
+        )
+
+
+@dataclass(slots=True)
+class Step:
+    """One execution: the state, what it is told, and what it publishes."""
+
+    state: StoreState
+    now_ms: int
+    identity: str
+    heard: list[Heard] = field(default_factory=list)
+
+    @property
+    def view(self) -> View:
+        """The record as it is now."""
+        record, state = self.state.record, self.state
+        doubted = record is not None and record.identity != self.identity
+        doubt = state.quarantine_until_ms if doubted and state.suspect == self.identity else 0
+        return View(record, self.identity, doubt)
+
+    @property
+    def quarantined(self) -> bool:
+        """True until the quarantine of this very server process has begun and ended."""
+        began = self.state.suspect == self.identity
+        return not began or self.now_ms < self.state.quarantine_until_ms
+
+    def write(self, record: ClusterRecord, kind: str, by: str, inputs: str = "") -> None:
+        """Put the record, remember in the history, tell everyone."""
+        before = self.state.record
+        self.state.record = record
+        self.note(kind, by, inputs, before)
+        self.heard.append(RecordHeard(record))
+
+    def note(self, kind: str, by: str, inputs: str, before: ClusterRecord | None) -> None:
+        """Remember in the history."""
+        record = self.state.record
+        assert record is not None
+        self.state.history.append(
+            {
+                "at_ms": str(self.now_ms),
+                "kind": kind,
+                "by": by,
+                "epoch": str(record.epoch),
+                "revision": str(record.revision),
+                "before": str(before.acting or "") if before else "",
+                "after": str(record.acting or ""),
+                "inputs": inputs,
+            }
+        )
+
+    def put_member(self, member: Member) -> None:
+        """Write a member, and tell whoever is master."""
+        self.state.members[member.id] = member
+        self._member_changed(member.id, member)
+
+    def remove_member(self, node_id: str) -> None:
+        """Remove a member, and tell whoever is master."""
+        del self.state.members[node_id]
+        self._member_changed(node_id, None)
+
+    def _member_changed(self, node_id: str, member: Member | None) -> None:
+        self.state.members_revision += 1
+        self.heard.append(MemberHeard(node_id, member, self.state.members_revision))
+
+    def begin_quarantine(self, quarantine_ms: int) -> None:
+        """R16: from here until a master has verified the store, nothing joins and nothing rises."""
+        state = self.state
+        assert state.record is not None
+        # R30: the epochs that the store may have forgotten are never given again. Its own clock
+        # leaves room for a mastership in each millisecond of the cluster's life; should that have
+        # jumped back, the stride leaves some.
+        age = self.now_ms - state.record.created_at_ms
+        epoch = state.record.epoch + EPOCH_STRIDE if age <= state.record.epoch else age
+        state.record = replace(state.record, identity="", epoch=epoch)
+        state.suspect = self.identity
+        # The moment also names this doubt, so it is never the same twice.
+        state.quarantine_until_ms = max(state.quarantine_until_ms + 1, self.now_ms + quarantine_ms)
+        self.heard.append(DoubtHeard())
+
+
+def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:
+    """The whole state as one value."""
+    return Snapshot(
+        record=state.record,
+        members=dict(state.members),
+        members_revision=state.members_revision,
+        now_ms=now_ms,
+        identity=identity,
+        quarantine_until_ms=state.quarantine_until_ms,
+        excluded=dict(state.excluded),
+    )
