@@ -782,6 +782,19 @@ class TestAttach:
         await told(stage, attach(stage, "b", memory=saved[0].record), Attached)
 
     @pytest.mark.asyncio
+    async def test_a_raise_counts_more_than_the_number_of_the_revision(self, stage):
+        await formed(stage, V1, admit(installed=V2))
+        saved = await stage.save()
+        await stage.call(commit(stage, **acting(V2)))
+        memory = stage.state.record
+        await stage.restore(saved)
+        for _ in range(3):
+            await stage.call(SetHold("ann", "why"))
+        await told(stage, attach(stage, memory=memory), Attached)
+        assert stage.state.record.acting == V2
+        assert stage.state.record.hold is not None
+
+    @pytest.mark.asyncio
     async def test_leaves_nobody_behind(self, stage):
         await formed(stage, V1, admit(installed=V2))
         saved = await stage.save()
