@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from math import inf
 
 from peerupgrade.errors import ConfigError
 
@@ -81,10 +82,12 @@ class Settings:
                 f"lock_servers has {len(self.lock_servers)} entries",
                 hint="with the store there must be 1, 3 or 5: give none, 2 or 4 more",
             )
-        if self.lock_ttl_s < _TTL_S_MIN:
+        if len({self.store, *self.lock_servers}) <= len(self.lock_servers):
             raise ConfigError(
-                f"lock_ttl_s is {self.lock_ttl_s}", hint=f"give at least {_TTL_S_MIN} seconds"
+                "one server is named twice in store and lock_servers",
+                hint="give independent servers: one that votes twice protects from nothing",
             )
+        _check_at_least("lock_ttl_s", self.lock_ttl_s, _TTL_S_MIN)
         for what in ("lease_s", "guard_max_s", "quarantine_s", "start_timeout_s", "stop_timeout_s"):
             _check_at_least(what, getattr(self, what), 0)
         _check_at_least("bootstrap_expect", self.bootstrap_expect, 1)
@@ -101,16 +104,17 @@ class Settings:
 
 
 def _check_name(what: str, value: str) -> None:
-    plain = value and all(char.isalnum() or char in "-_." for char in value)
+    plain = value[:1].isalnum() and all(char.isalnum() or char in "-_." for char in value)
     if not plain or len(value) > _NAME_CHARS_MAX:
         raise ConfigError(
             f"{what} {value!r} cannot be used",
-            hint=f"use letters, digits, '-', '_' and '.', at most {_NAME_CHARS_MAX} characters",
+            hint="use letters and digits, and after the first of them '-', '_' and '.', at most"
+            f" {_NAME_CHARS_MAX} characters",
         )
 
 
 def _check_at_least(what: str, value: float, least: float) -> None:
-    if value < least:
+    if not least <= value < inf:  # nan is neither
         raise ConfigError(f"{what} is {value}", hint=f"give at least {least}")
 
 

@@ -667,6 +667,7 @@ class ServerFacts:
     appendonly: bool
     appendfsync: str  # '' where it may not be asked for
     uptime_s: int
+    needs_replicas: bool = False  # min-replicas-to-write is set
 
 
 @dataclass(frozen=True)
@@ -694,6 +695,7 @@ async def preflight(client: Redis) -> ServerFacts:
         appendonly=bool(info["aof_enabled"]),
         appendfsync=await _appendfsync(client),
         uptime_s=int(info["uptime_in_seconds"]),
+        needs_replicas="min_slaves_good_slaves" in info,  # shown only where it is asked for
     )
 
 
@@ -735,6 +737,22 @@ def problems(facts: ServerFacts) -> list[Problem]:
                 "warning",
                 "the server does not log writes, a crash loses the newest ones",
                 "set appendonly yes and appendfsync always",
+            )
+        )
+    elif facts.appendfsync not in ("always", ""):
+        found.append(
+            Problem(
+                "warning",
+                f"a crash of its machine loses the newest writes (appendfsync {facts.appendfsync})",
+                "set appendfsync always",
+            )
+        )
+    if facts.connected_replicas > 0 and not facts.needs_replicas:
+        found.append(
+            Problem(
+                "warning",
+                "the server goes on writing when it is cut off from its replicas",
+                "set min-replicas-to-write 1 and a small min-replicas-max-lag",
             )
         )
     return found

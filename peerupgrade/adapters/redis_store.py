@@ -280,6 +280,7 @@ def _snapshot(
         now_ms=int(now_ms),
         identity=view.identity,
         quarantine_until_ms=_number(fields, "_quarantine_until_ms"),
+        doubted_at_ms=_number(fields, "_doubted_at_ms"),
         excluded={
             node_id: tombstone_from_fields(_decoded(text))
             for node_id, text in _map(excluded).items()

@@ -90,7 +90,7 @@ def node(
     For example:
 
         peerupgrade node --name n1 --installed 1.0
-        peerupgrade node --name n1 --installed-command "myapp --version"
+        peerupgrade node --name n1 --installed-command "cat /opt/myapp/VERSION"
         peerupgrade node --config node.toml --store-file /run/secrets/store
     """
     from peerupgrade.runtime.agent import run_agent

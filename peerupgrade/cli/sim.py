@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -61,7 +62,7 @@ def sim(
     else:
         _print(campaign)
     for failed in campaign.failed[:_SHOWN_FAILURES]:
-        _explain(failed, nodes)
+        _explain(failed, nodes, sys.stderr if json else sys.stdout)
     return ExitCode.FAILURE if campaign.failed or _gaps(campaign) else ExitCode.OK
 
 
@@ -98,14 +99,14 @@ def _print(campaign: Campaign) -> None:
         print_message(f"never tried: {gap}")
 
 
-def _explain(failed: Outcome, nodes: int) -> None:
+def _explain(failed: Outcome, nodes: int, story: TextIO) -> None:
     from peerupgrade.sim.shrink import shrink
 
     print_message(f"{failed.problem}")
     print_message(f"reproduce: python -m peerupgrade sim --seed {failed.seed} --nodes {nodes}")
     smallest = shrink(failed.seed, nodes, lambda left: None)
     print_message(f"the fewest faults that still break it: {len(smallest.struck)}")
-    print("\n".join([*smallest.story, smallest.problem]))
+    print("\n".join([*smallest.story, smallest.problem]), file=story)
 
 
 def _as_json(campaign: Campaign) -> dict[str, object]:

@@ -226,7 +226,7 @@ def verify_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
             Blocker(
                 Code.STORE_UNVERIFIED,
                 "",
-                snapshot.quarantine_until_ms,
+                snapshot.doubted_at_ms,
                 "the store restarted, failed over or was wiped, and may have lost writes",
                 f"wait {_seconds_left(snapshot, now_ms)} s: the members compare it with what"
                 " they remember",
@@ -240,7 +240,7 @@ def verify_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
                 Blocker(
                     Code.NOT_ATTACHED,
                     member.id,
-                    member.changed_at_ms,
+                    snapshot.doubted_at_ms,
                     f"{member.id} has not said what it remembers since the store changed",
                     f"start {member.id} again, or exclude it if it is gone for good",
                 )

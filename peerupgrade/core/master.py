@@ -50,6 +50,7 @@ class Master:
     epoch: int = 0
     fenced: bool = False
     before_failure: str = ""
+    before_failed_s: float = 0.0
     snapshot: Snapshot | None = None
     _token: str = ""
     _durable: bool = True
@@ -141,6 +142,8 @@ class Master:
 
     def before_failed(self, now: float, error: str) -> list[Effect]:
         """They will be tried again."""
+        if not self.before_failure:
+            self.before_failed_s = now
         self._before_running, self.before_failure = None, error
         self._not_before_s = now + _AGAIN_S
         return [Emit("before step failed", error), *self.decide(now)]
@@ -163,6 +166,8 @@ class Master:
                 return []
             case Failed():
                 self._stale = True
+                if isinstance(request, Commit):
+                    self._durable = False  # it may have been written, and nothing else is known
                 return [self.timers.set(Timer.DECIDE, now + _RETRY_S)]
             case _:  # refused, conflict or unverified: look again before deciding again
                 self._stale = True

@@ -130,6 +130,9 @@ class Membership:
     lease_deadline_s: float = 0.0
     epoch_heard: int = 0  # the highest epoch that this node has heard of
     store_failure: str = ""  # why the store's last answer is missing
+    store_failed_s: float | None = None  # since when
+    now_s: float = 0.0  # of the input being handled
+    state_since_s: float = 0.0
     _stale: bool = True
     _calls: int = 0
     _pending: Request | None = None
@@ -193,8 +196,8 @@ class Membership:
         return self._new_token()
 
     def heard_subscribed(self, now: float) -> list[Effect]:
-        """Whatever was said while nobody listened must be read."""
-        self._stale = True
+        """Whatever was said while nobody listened must be read, and an exclusion found out."""
+        self._stale = self._renew = True
         self._retries = 0
         return self.step(now)
 
@@ -435,7 +438,7 @@ class Membership:
         request, self._pending = self._pending, None
         if isinstance(reply, Failed):
             return self._store_failed(now, reply)
-        self._retries, self.store_failure = 0, ""
+        self._retries, self.store_failure, self.store_failed_s = 0, "", None
         if self._stop is not None:
             return self._stop_replied(now, request)
         self._look(reply)
@@ -493,8 +496,8 @@ class Membership:
     def _store_failed(self, now: float, failed: Failed) -> list[Effect]:
         self.store_failure = failed.reason
         self._stale = True
-        if self._stop is not None:
-            return [Stopped()]
+        if self.store_failed_s is None:
+            self.store_failed_s = now
         self._retries += 1
         low, high = _RETRY_S
         wait_s = min(high, low * 2 ** min(self._retries, 10)) * self.rng.uniform(0.5, 1.0)
@@ -609,6 +612,8 @@ class Membership:
         if memory != self._wanted:
             return []
         effects: list[Effect] = [*announcements(self.memory.record, memory.record)]
+        if self._disk_failed:
+            self.failure = ""
         self._wanted, self.memory, self._disk_failed = None, memory, False
         record, self._next_record = self._next_record, None
         effects += self._consider(record) if record is not None else []
@@ -719,6 +724,8 @@ class Membership:
         return self.step(now)
 
     def _suspend(self, state: NodeState, reason: str) -> list[Effect]:
+        if state is not self.state:
+            self.state_since_s = self.now_s
         self.state, self.reason = state, reason
         if self.operating is None:
             return []

@@ -96,6 +96,7 @@ class Node:
         Returns:
             What is to be done now, in this order.
         """
+        self.membership.now_s = now
         self.membership.epoch_heard = self.mastership.epoch_known
         effects = self.membership.check_lease(now)
         if self.mastership.must_step_down(now):

@@ -147,6 +147,7 @@ class Snapshot:
     now_ms: int
     identity: str  # the server process that answered
     quarantine_until_ms: int = 0  # names the doubt, too
+    doubted_at_ms: int = 0  # when that began
     excluded: Mapping[str, Tombstone] = field(default_factory=dict)
 
     @property

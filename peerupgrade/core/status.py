@@ -23,6 +23,7 @@ class NodeStatus:
         epoch: of this node's own mastership; 0 unless it is master.
         store_failure: why the store's last answer is missing; "" if there was one.
         master_silent_s: since a master was last heard of; None if never.
+        suspended_s, store_silent_s, quorum_lost_s, before_failed_s: for how long, where it is so.
         quorum_lost: too few lock servers answered when this node last asked them.
     """
 
@@ -41,6 +42,10 @@ class NodeStatus:
     failure: str
     before_failure: str
     master_silent_s: float | None
+    suspended_s: float
+    store_silent_s: float
+    quorum_lost_s: float
+    before_failed_s: float
 
     @property
     def ready(self) -> bool:
@@ -68,7 +73,19 @@ def node_status(node: Node, now: float) -> NodeStatus:
         failure=membership.failure,
         before_failure=node.master.before_failure,
         master_silent_s=None if seen_s is None else max(0.0, now - seen_s),
+        suspended_s=now - membership.state_since_s,
+        store_silent_s=_since(now, membership.store_failed_s),
+        quorum_lost_s=_since(now, mastership.quorum_lost_since_s),
+        before_failed_s=_since(now, node.master.before_failed_s),
     )
+
+
+def _since(now: float, began_s: float | None) -> float:
+    return 0.0 if began_s is None else max(0.0, now - began_s)
+
+
+def _ago(now_ms: int, seconds: float) -> int:
+    return now_ms - round(seconds * 1000)
 
 
 def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list[Blocker]:
@@ -79,7 +96,7 @@ def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list
             Blocker(
                 Code.STORE_UNREACHABLE,
                 status.name,
-                now_ms,
+                _ago(now_ms, status.store_silent_s),
                 f"the store does not answer {status.name}: {status.store_failure or 'no answer'}",
                 "start the store, or mend the network to it; nodes go on operating meanwhile",
             )
@@ -90,7 +107,7 @@ def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list
             Blocker(
                 Code.NO_MASTER,
                 "",
-                now_ms - round((silent_s or 0) * 1000),
+                _ago(now_ms, silent_s or 0.0),
                 f"{status.name} has not heard of a master"
                 + (f" for {silent_s:.0f} s" if silent_s else ""),
                 "wait a few seconds; if none appears, peerupgrade doctor examines the lock servers",
@@ -101,7 +118,7 @@ def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list
             Blocker(
                 Code.NO_MASTER,
                 status.name,
-                now_ms,
+                _ago(now_ms, status.quorum_lost_s),
                 "too few lock servers answer for a master to be found",
                 "start the lock servers that are down; peerupgrade doctor names them",
             )
@@ -111,7 +128,7 @@ def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list
             Blocker(
                 Code.BEFORE_STEP,
                 status.name,
-                now_ms,
+                _ago(now_ms, status.before_failed_s),
                 f"a step before the raise failed: {status.before_failure}",
                 "mend what it reports; the master tries again by itself",
             )
@@ -121,7 +138,7 @@ def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list
             Blocker(
                 Code.SUSPENDED,
                 status.name,
-                now_ms,
+                _ago(now_ms, status.suspended_s),
                 f"{status.name} does not operate: {status.reason}",
                 f"peerupgrade status, asked of {status.name}, shows more",
             )

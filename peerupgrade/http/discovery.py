@@ -29,11 +29,11 @@ class Running:
     token: str = field(repr=False)
 
 
-def publish(cluster: str, name: str, url: str, token: str) -> Path:
-    """Let commands on this machine find this process's node; one of the same name is replaced.
+def publish(cluster: str, name: str, url: str, token: str) -> Path | None:
+    """Let commands on this machine find this process's node.
 
     Returns:
-        The file, for `withdraw`.
+        The file, for `withdraw`; None if a living process has published a node of this name.
 
     Raises:
         ConfigError: the directory belongs to somebody else, or others can enter it.
@@ -44,6 +44,9 @@ def publish(cluster: str, name: str, url: str, token: str) -> Path:
     _check(directory)
     # Names cannot contain "@", so two nodes never get the same file.
     path = directory / f"{name}@{cluster}.json"
+    other = _read(path)
+    if other is not None and other.pid != os.getpid() and _alive(other.pid):
+        return None  # the cluster will say which of the two has the name
     running = Running(cluster=cluster, name=name, url=url, pid=os.getpid(), token=token)
     descriptor, draft = tempfile.mkstemp(dir=directory)  # its mode is 0600
     with os.fdopen(descriptor, "wb") as file:

@@ -10,9 +10,11 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
 from peerupgrade.errors import ExitCode, PeerUpgradeError
 from peerupgrade.http.api import HttpServer
@@ -52,6 +54,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _for_others(url: str, host: str) -> str:
+    """Where others reach a node that listens on every address of this machine."""
+    everywhere = host in ("0.0.0.0", "::")  # noqa: S104
+    return f"http://{socket.getfqdn()}:{urlsplit(url).port}" if everywhere else url
+
+
 class _Agent:
     def __init__(
         self, settings: Settings, read_installed: ReadInstalled, on_acting: OnActing | None
@@ -60,6 +68,7 @@ class _Agent:
         self._on_acting = on_acting
         self._read_installed = read_installed
         self._signalled = asyncio.Event()
+        self._reading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
         self._node: Node
 
@@ -71,6 +80,7 @@ class _Agent:
                 self._node.on_acting(self._on_acting)
             stack.push_async_callback(self._node.stop)
             await self._node.start()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
             await self._serve_http(stack)
             running = asyncio.create_task(self._run_node())
             signalled = asyncio.create_task(self._signalled.wait())
@@ -101,8 +111,9 @@ class _Agent:
         url = await server.start()
         stack.push_async_callback(server.stop)
         path = publish(self._settings.cluster, self._settings.name, url, token)
-        stack.callback(withdraw, path)
-        self._node.reached_at(url)
+        if path is not None:
+            stack.callback(withdraw, path)
+        self._node.reached_at(_for_others(url, host))
         log.info("%s: %s", self._settings.name, url)
 
     # --- signals ----------------------------------------------------------------------------------
@@ -111,7 +122,7 @@ class _Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is a node
 
     def _end(self) -> None:
         if self._signalled.is_set():
@@ -126,8 +137,9 @@ class _Agent:
 
     async def _read_again(self) -> None:
         try:
-            installed, lowest = await self._read_installed()
-            self._node.installed_changed(installed, lowest)
+            async with self._reading:  # the later signal has the last word
+                installed, lowest = await self._read_installed()
+                self._node.installed_changed(installed, lowest)
         except PeerUpgradeError as error:
             log.error("the installed version stays as it was: %s", error)  # noqa: TRY400
         else:

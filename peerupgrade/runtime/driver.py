@@ -93,6 +93,7 @@ class Driver:
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._members_bus: asyncio.Task[None] | None = None
         self._switching = asyncio.Lock()
+        self._saving = asyncio.Lock()
         self._emitted: list[Emit] = []
         self.stopped = asyncio.Event()
         self.broken: BaseException | None = None  # what ended the node against its will
@@ -118,10 +119,20 @@ class Driver:
         """Give the core one input, and carry its effects out."""
         if self.stopped.is_set():
             return
-        for effect in self._core.handle(self._ports.clock.now_s(), event):
-            self._carry_out(effect)
+        try:
+            for effect in self._core.handle(self._ports.clock.now_s(), event):
+                self._carry_out(effect)
+        except Exception as error:  # noqa: BLE001 - whoever feeds, a timer or a socket, would go on
+            self._break(error)
         emitted, self._emitted = self._emitted, []
         self._changed(emitted)
+
+    def _break(self, error: BaseException) -> None:
+        """The node cannot go on."""
+        self.broken = error
+        if not isinstance(error, PeerUpgradeError):
+            log.critical("the node ends: an internal error", exc_info=error)
+        self.stopped.set()
 
     def _heard(self, heard: Heard, *, members: bool) -> None:
         self.feed(HeardOn(heard, members=members))
@@ -134,13 +145,10 @@ class Driver:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None:
-            return
-        self.broken = task.exception()
-        if not isinstance(self.broken, PeerUpgradeError):
-            log.critical("the node ends: an internal error", exc_info=self.broken)
-        self.stopped.set()
-        self._changed([])
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._break(error)
+            self._changed([])
 
     # --- effects ----------------------------------------------------------------------------------
 
@@ -204,12 +212,13 @@ class Driver:
         self._timers[effect.timer] = loop.call_later(delay_s, self.feed, fired)
 
     async def _remember(self, memory: Memory) -> None:
-        try:
-            await asyncio.to_thread(self._ports.disk.save, memory)
-        except OSError as error:
-            self.feed(RememberFailed(error.strerror or str(error)))
-        else:
-            self.feed(Remembered(memory))
+        async with self._saving:  # in the order in which it was decided
+            try:
+                await asyncio.to_thread(self._ports.disk.save, memory)
+            except OSError as error:
+                self.feed(RememberFailed(error.strerror or str(error)))
+            else:
+                self.feed(Remembered(memory))
 
     async def _switch(self, effect: Switch) -> None:
         async with self._switching:  # callbacks of two versions never run at the same time

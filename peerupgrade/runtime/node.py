@@ -64,6 +64,17 @@ _LEDGER_TIMEOUT_S = 1.5
 _EVENTS_MAX = 1000
 
 
+def _supported(installed_text: str, lowest_text: str) -> tuple[Version, Version]:
+    """The installed and the lowest supported version."""
+    installed, lowest = parse_version(installed_text), parse_version(lowest_text)
+    if lowest > installed:
+        raise ConfigError(
+            f"lowest_supported is {lowest}, above the installed version {installed}",
+            hint="give a version that the installed software can still serve",
+        )
+    return installed, lowest
+
+
 class Node:
     """One node of the cluster.
 
@@ -72,13 +83,7 @@ class Node:
     """
 
     def __init__(self, settings: Settings) -> None:
-        installed = parse_version(settings.installed)
-        lowest = parse_version(settings.lowest_supported)
-        if lowest > installed:
-            raise ConfigError(
-                f"lowest_supported is {lowest}, above the installed version {installed}",
-                hint="give a version that the installed software can still serve",
-            )
+        installed, lowest = _supported(settings.installed, settings.lowest_supported)
         self.settings = settings
         self._config = NodeConfig(
             id=settings.name,
@@ -99,6 +104,7 @@ class Node:
         self._listeners: set[asyncio.Queue[NodeEvent]] = set()
         self._known: Snapshot | None = None
         self._known_at_ms = 0
+        self._silent_since_s: float | None = None  # the store, when it was last asked for `why`
         self._stopping = False
         # Set by `start`.
         self._core: CoreNode
@@ -134,6 +140,13 @@ class Node:
             ConfigError: the state directory is in use, or no server can be started.
             DataError: what the node remembers cannot be read.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
         self._ports, self._links = await self._stack.enter_async_context(connected(self.settings))
         self._core = CoreNode(
             config=self._config,
@@ -156,17 +169,30 @@ class Node:
         self._stopping = True
         if leave is None:
             leave = self.settings.on_stop == "leave"
+        try:
+            if hasattr(self, "_driver"):
+                await self._say_farewell(leave)
+        finally:
+            if hasattr(self, "_driver"):
+                await self._driver.close()
+            await self._stack.aclose()
+
+    async def _say_farewell(self, leave: bool) -> None:
+        """Drain and tell the store, within `stop_timeout_s` together."""
         timeout_s = self.settings.stop_timeout_s
-        if hasattr(self, "_driver"):
-            self._driver.feed(Resign())
-            self._driver.feed(SetAway(True))  # from here no new operation begins
-            if not await wait_at_most(self._guards.drained(None), timeout_s):
-                log.warning("operations were still under way after %.0f s", timeout_s)
-            self._driver.feed(Stop(leave))
-            if not await wait_at_most(self._wait_stopped(), timeout_s):
-                log.warning("the store did not confirm the end within %.0f s", timeout_s)
-            await self._driver.close()
-        await self._stack.aclose()
+        deadline_s = self._ports.clock.now_s() + timeout_s
+        self._driver.feed(Resign())
+        self._driver.feed(SetAway(True))  # from here no new operation begins
+        if not await wait_at_most(self._guards.drained(None), timeout_s):
+            log.warning("operations were still under way after %.0f s", timeout_s)
+        self._driver.feed(Stop(leave))
+        rest_s = max(1.0, deadline_s - self._ports.clock.now_s())
+        if not await wait_at_most(self._wait_stopped(), rest_s):
+            log.warning(
+                "%s: the store did not confirm the end: the node is still a member, and blocks"
+                " until it comes back or is excluded",
+                self.settings.name,
+            )
 
     async def _wait_stopped(self) -> None:
         await self._driver.stopped.wait()
@@ -306,10 +332,10 @@ class Node:
         """Other software is installed on this node now.
 
         Raises:
-            VersionError: a version cannot be read; nothing changes.
+            ConfigError: a version cannot be read, or they exclude each other; nothing changes.
         """
-        lowest = parse_version(lowest_supported or self.settings.lowest_supported)
-        self._driver.feed(InstalledChanged(parse_version(installed), lowest))
+        now = _supported(installed, lowest_supported or self.settings.lowest_supported)
+        self._driver.feed(InstalledChanged(*now))
 
     def reached_at(self, address: str) -> None:
         """Where others reach this node, unless the settings say so; shown from its admission on."""
@@ -340,7 +366,11 @@ class Node:
             elif isinstance(reply, Failed):
                 note = reply.reason
         now_ms = self._known.now_ms if self._known and live else unix_ms()
+        now_s = self._ports.clock.now_s()
+        self._silent_since_s = None if live else (self._silent_since_s or now_s)
         status = self.status()
+        silent_s = now_s - (self._silent_since_s or now_s)
+        status = replace(status, store_silent_s=max(status.store_silent_s, silent_s))
         blockers = local_blockers(status, now_ms, live)
         if self._known is not None:
             blockers = all_blockers(self._known, now_ms) + blockers

@@ -61,7 +61,7 @@ class Checker:
     epochs: dict[tuple[str, int], str] = field(default_factory=dict)
     commits: set[tuple[str, int, int]] = field(default_factory=set)
     operated: dict[str, Version] = field(default_factory=dict)
-    excluded: set[tuple[str, int]] = field(default_factory=set)
+    excluded: dict[str, str] = field(default_factory=dict)  # token -> name
     members: set[str] = field(default_factory=set)
     held: bool = False
     completed: Counter[str] = field(default_factory=Counter)
@@ -126,9 +126,12 @@ class Checker:
                 raise ViolationError(problem)
         if len({node.version for node in operating}) > 1:
             self._exercise("S7")
-        for node in operating:
-            if (node.id, node.incarnation) in self.excluded:
-                raise ViolationError(f"S8: excluded {node.id}/{node.incarnation} operates")
+        for machine in world.machines.values():
+            node = machine.node
+            if node is None or node.membership.operating is None:
+                continue
+            if node.membership.memory.token in self.excluded:
+                raise ViolationError(f"S8: {machine.name} was excluded, and operates")
 
     def _data(self, world: World) -> Version | None:
         """The oldest format that a record can be in.
@@ -148,6 +151,8 @@ class Checker:
         if version is None:
             return
         known = self.operated.get(machine.name)
+        if machine.disk_lost and self.lost:
+            known = None  # both that could remember have forgotten
         if known is not None and version < known:
             raise ViolationError(f"S5: {machine.name} goes back from {known} to {version}")
         remembered = machine.disk.record
@@ -178,9 +183,10 @@ class Checker:
                     self.forgotten.discard(member.id)
             case Leave(id=node_id), Done():
                 self.members.discard(node_id)
-            case Exclude(id=node_id, incarnation=incarnation), Done():
+            case Exclude(id=node_id), Done():
                 self.members.discard(node_id)
-                self.excluded.add((node_id, incarnation))
+                stone = world.store.state.excluded[node_id]
+                self.excluded[stone.token] = node_id
             case _:
                 self._hold_stored(world, request, reply)
 
@@ -255,7 +261,7 @@ class Checker:
         self.exercised[_NAMES[rule]] += 1
 
     def _admitted(self, node_id: str, rule: str) -> None:
-        if any(node_id == name for name, _ in self.excluded):
+        if node_id in self.excluded.values():
             self._exercise("S8")
         if rule == "lowest_above_data":
             self._exercise("S6")

@@ -119,7 +119,7 @@ class Faults:
         if machine is None:
             return False
         self.world.kill(machine)
-        machine.disk = type(machine.disk)()
+        machine.disk, machine.disk_lost = type(machine.disk)(), True
         self._later(0.05, 8.0, lambda: self._revive(machine))
         return True
 

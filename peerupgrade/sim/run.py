@@ -200,7 +200,7 @@ def _mend(world: World, machine: Machine) -> None:
     if refusal is not None and refusal.rule.startswith("lowest_above") and machine.version > 0:
         machine.version -= 1
     if refusal is not None and refusal.rule in ("other_generation", "left_behind"):
-        machine.disk = type(machine.disk)()
+        machine.disk, machine.disk_lost = type(machine.disk)(), True
     world.start(machine)
 
 

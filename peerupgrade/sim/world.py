@@ -83,6 +83,7 @@ class Machine:
     name: str
     version: int  # index into the versions: what is installed on disk
     disk: Memory = field(default_factory=Memory)
+    disk_lost: bool = False  # at least once
     node: Node | None = None
     life: int = 0  # grows with each start, so that what belongs to an older one is dropped
     paused_until_s: float = 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
-COMMAND = [sys.executable, "-m", "peerupgrade"]
+COMMAND = [str(Path(sys.executable).parent / "peerupgrade")]  # after . .venv/bin/activate
 
 
 def blocks(language):

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 from peerupgrade.core.effects import CallStore, RunBefore, WatchMembers
 from peerupgrade.core.master import Master
-from peerupgrade.core.record import Hold
+from peerupgrade.core.record import Hold, Upgrade
 from peerupgrade.core.requests import (
     All,
     Beat,
     Commit,
     Conflict,
     Done,
+    Failed,
     Fenced,
     MemberHeard,
     ReadAll,
@@ -70,6 +71,17 @@ def test_its_copy_does_not_go_back_behind_a_hold_that_it_has_heard_of():
     effects = master.replied(1.0, asked.call, Done(View(written, "server")))
     assert master.snapshot.record == held
     assert requested(effects) == []
+
+
+def test_a_commit_without_an_answer_counts_as_not_durable():
+    floor = record(floor=V("2.0"), floor_revision=10, upgrade=Upgrade("1.0", 1))
+    view = snapshot(record(upgrade=Upgrade("1.0", 1)), member("a", "2.0"))
+    master, (asked,) = began(view)
+    assert asked.request.step == "floor"
+    master.replied(1.0, asked.call, Failed("no answer"))
+    (read,) = master.decide(2.0)
+    (again,) = requested(master.replied(2.0, read.call, All(snapshot(floor, member("a", "2.0")))))
+    assert again.step == "floor"
 
 
 def test_a_lost_race_is_read_again_at_once():

@@ -7,10 +7,15 @@ from peerupgrade.core.effects import (
     HeardOn,
     InstalledChanged,
     Remember,
+    RememberFailed,
     SetAway,
+    SetTimer,
     Stop,
     Stopped,
+    StoreReplied,
     Switch,
+    Timer,
+    TimerFired,
 )
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.record import Standing
@@ -23,6 +28,7 @@ from peerupgrade.core.requests import (
     Conflict,
     DoubtHeard,
     Exclude,
+    Failed,
     Fenced,
     Leave,
     NotMember,
@@ -208,6 +214,39 @@ def test_an_excluded_incarnation_never_operates_again_not_even_by_attaching():
     bench.feed(HeardOn(DoubtHeard())).settle()
     assert bench.membership.state is NodeState.EXCLUDED
     assert bench.operated == ["1.0", None]
+
+
+def test_an_exclusion_that_was_not_heard_is_found_out_after_resubscribing():
+    bench = operating()
+    bench.do(Exclude("a", "ann", "gone", True, bench.membership.incarnation))
+    bench.feed(HeardOn(Subscribed())).settle()
+    assert bench.membership.state is NodeState.EXCLUDED
+    assert bench.operated == ["1.0", None]
+
+
+def test_a_store_that_does_not_answer_does_not_keep_a_node_from_leaving_later():
+    bench = operating()
+    bench.feed(Stop(leave=True))
+    call = bench.take(CallStore)
+    bench.feed(StoreReplied(call.part, call.call, Failed("no answer"), bench.now_s))
+    assert bench.waiting(Stopped) == []
+    (retry,) = [t for t in bench.waiting(SetTimer) if t.timer is Timer.RETRY_STORE][-1:]
+    bench.now_s = retry.at_s
+    bench.feed(TimerFired(retry.timer, retry.token)).settle()
+    assert bench.waiting(Stopped) != []
+    assert "a" not in bench.store.members
+
+
+def test_a_disk_that_was_mended_is_not_complained_of_any_more():
+    bench = operating()
+    bench.feed(HeardOn(commit(bench.store, "2.0")))
+    bench.effects.clear()
+    bench.feed(RememberFailed("no space left"))
+    assert "no space left" in bench.membership.failure
+    (retry,) = [t for t in bench.waiting(SetTimer) if t.timer is Timer.RETRY_SWITCH]
+    bench.feed(TimerFired(retry.timer, retry.token)).settle()
+    assert bench.membership.failure == ""
+    assert bench.operated == ["1.0", "2.0"]
 
 
 def test_an_exclusion_leaves_an_incarnation_alone_that_came_back_meanwhile():

@@ -86,6 +86,10 @@ class FakeNode:
             failure="",
             before_failure="",
             master_silent_s=0.5,
+            suspended_s=0.0,
+            store_silent_s=0.0,
+            quorum_lost_s=0.0,
+            before_failed_s=0.0,
         )
         self.is_live = True
         self.the_ledger = Ledger((OLDER,), True, NOW_MS, "", SNAPSHOT)

@@ -76,4 +76,5 @@ put_member({
   joined_at_ms = again and known.joined_at_ms or text(now_ms),
   changed_at_ms = text(now_ms),
 })
+redis.call('HDEL', EXCLUDED, ask.id) -- a later incarnation has taken the name
 return reply('admitted', incarnation, standing, rule)

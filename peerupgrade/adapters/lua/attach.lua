@@ -42,7 +42,11 @@ local function begin_quarantine()
   -- The moment also names this doubt, so it is never the same twice.
   own._quarantine_until_ms =
     text(math.max((own._quarantine_until_ms or 0) + 1, now_ms + ask.quarantine_ms))
-  put({_suspect = identity, _quarantine_until_ms = own._quarantine_until_ms})
+  put({
+    _suspect = identity,
+    _quarantine_until_ms = own._quarantine_until_ms,
+    _doubted_at_ms = text(now_ms),
+  })
   publish(RECORD_CHANNEL, {heard = 'doubt'})
 end
 

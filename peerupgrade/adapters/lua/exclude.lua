@@ -2,6 +2,7 @@
 -- Refuses while the store is in quarantine (R16), when another incarnation lives there by now (R2),
 -- and without the operator's word that it is stopped: a member without a lease, and one whose lease
 -- still runs on the store's side (R7).
+local TOMBSTONE_MS = 30 * 24 * 3600 * 1000 -- far beyond any lease, any outage and any holiday
 if not record or (record.identity ~= identity and quarantined()) then
   return reply('unverified') -- R16
 end
@@ -20,6 +21,12 @@ if ask.confirm_stopped == '' then
   end
 end
 remove_member(ask.id)
+local tombstones = redis.call('HGETALL', EXCLUDED)
+for i = 1, #tombstones, 2 do
+  if now_ms - cjson.decode(tombstones[i + 1]).at_ms > TOMBSTONE_MS then
+    redis.call('HDEL', EXCLUDED, tombstones[i])
+  end
+end
 redis.call('HSET', EXCLUDED, ask.id, cjson.encode({
   id = ask.id,
   incarnation = known.incarnation,

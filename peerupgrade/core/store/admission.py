@@ -27,6 +27,8 @@ from peerupgrade.core.requests import (
 )
 from peerupgrade.core.store.state import Step
 
+TOMBSTONE_MS = 30 * 24 * 3600 * 1000  # far beyond any lease, any outage and any holiday
+
 
 def init(step: Step, request: Init) -> Reply:
     """Make the record where there is none."""
@@ -75,6 +77,7 @@ def admit(step: Step, request: Admit) -> Reply:
     if rule not in ("", "forming") and known is None:
         return Refused(rule, step.view)
     member = _admitted_member(step, request, known, Standing.STANDBY if rule else Standing.SERVING)
+    state.excluded.pop(request.id, None)  # a later incarnation has taken the name
     step.put_member(member)
     return Admitted(member.incarnation, member.standing, rule, step.view)
 
@@ -194,6 +197,8 @@ def exclude(step: Step, request: Exclude) -> Reply:
         if step.now_ms < known.lease_until_ms:  # R7
             return Refused("lease_runs", step.view, other=known)
     step.remove_member(request.id)
+    for old in [one for one in state.excluded.values() if step.now_ms - one.at_ms > TOMBSTONE_MS]:
+        del state.excluded[old.id]
     state.excluded[request.id] = Tombstone(
         request.id, known.incarnation, known.token, request.by, request.reason, step.now_ms
     )

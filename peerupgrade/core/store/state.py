@@ -43,6 +43,7 @@ class StoreState:
     master_token: str = ""
     suspect: str = ""  # the server process whose quarantine runs
     quarantine_until_ms: int = 0
+    doubted_at_ms: int = 0
     history: list[Mapping[str, str]] = field(default_factory=list)
     lock: LockState = field(default_factory=LockState)
 
@@ -128,7 +129,7 @@ class Step:
         age = self.now_ms - state.record.created_at_ms
         epoch = state.record.epoch + EPOCH_STRIDE if age <= state.record.epoch else age
         state.record = replace(state.record, identity="", epoch=epoch)
-        state.suspect = self.identity
+        state.suspect, state.doubted_at_ms = self.identity, self.now_ms
         # The moment also names this doubt, so it is never the same twice.
         state.quarantine_until_ms = max(state.quarantine_until_ms + 1, self.now_ms + quarantine_ms)
         self.heard.append(DoubtHeard())
@@ -143,5 +144,6 @@ def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:
         now_ms=now_ms,
         identity=identity,
         quarantine_until_ms=state.quarantine_until_ms,
+        doubted_at_ms=state.doubted_at_ms,
         excluded=dict(state.excluded),
     )
