@@ -62,19 +62,24 @@ class Master:
     _calls: int = 0
     _stale: bool = False
     _not_before_s: float = 0.0
+    _deaf_until_s: float = 0.0
     _doubt: int = 0
     _doubt_since_s: float = 0.0
 
     # --- beginning and end ------------------------------------------------------------------------
 
-    def begin(self, epoch: int, token: str, durable: bool) -> list[Effect]:
-        """A mastership was claimed. Listening comes first, then reading: nothing is missed."""
+    def begin(self, now: float, epoch: int, token: str, durable: bool) -> list[Effect]:
+        """A mastership was claimed. Listening comes first, then reading: nothing is missed.
+
+        Should listening fail, a master that reads now and then is better than none.
+        """
         self.epoch, self._token, self._durable = epoch, token, durable
         self.fenced, self.before_failure = False, ""
         self.snapshot, self._pending, self._watching = None, None, False
         self._before_done = self._before_running = None
-        self._not_before_s = 0.0
-        return [WatchMembers(True), Emit("master", f"epoch {epoch}")]
+        self._not_before_s, self._deaf_until_s = 0.0, now + _AGAIN_S
+        wake = self.timers.set(Timer.DECIDE, self._deaf_until_s)
+        return [WatchMembers(True), wake, Emit("master", f"epoch {epoch}")]
 
     def end(self) -> list[Effect]:
         """The mastership is over."""
@@ -202,10 +207,12 @@ class Master:
 
     def decide(self, now: float) -> list[Effect]:
         """Commit the next step, or find out what is awaited."""
-        if not self.epoch or not self._watching or self._pending is not None or self.fenced:
+        if not self.epoch or self._pending is not None or self.fenced:
             return []
         if self.snapshot is None or self._stale:
-            self._stale = False
+            if not self._watching and now < self._deaf_until_s:
+                return [self.timers.set(Timer.DECIDE, self._deaf_until_s)]
+            self._stale, self._deaf_until_s = False, now + _AGAIN_S
             return self._ask(ReadAll())
         if now < self._not_before_s:
             return [self.timers.set(Timer.DECIDE, self._not_before_s)]
@@ -215,6 +222,9 @@ class Master:
             return [self.timers.set(Timer.DECIDE, trusted_s)]
         if step is not None:
             return self._ask(self._commit(step))
+        if not self._watching:  # nobody will tell of a change: look again
+            self._stale = True
+            return [*self._before_steps(now), self.timers.set(Timer.DECIDE, self._deaf_until_s)]
         return self._before_steps(now) + self._wake(now)
 
     def _progress(self) -> Progress:

@@ -118,7 +118,7 @@ class Node:
         if self.master.fenced and self.master.epoch == self.mastership.epoch != 0:
             effects += self.mastership.resign(now, self.lock.ttl_s / 3)
         if self.mastership.holding and self.master.epoch != self.mastership.epoch:
-            effects += self.master.begin(self.mastership.epoch, self.mastership.token, durable)
+            effects += self.master.begin(now, self.mastership.epoch, self.mastership.token, durable)
         elif not self.mastership.holding and self.master.epoch:
             effects += self.master.end()
         return effects

@@ -101,7 +101,7 @@ class Faults:
         self.world.agenda.after(self.rng.uniform(low_s, high_s), action)
 
     def _revive(self, machine: Machine) -> None:
-        if machine.node is None:
+        if machine.node is None and machine in self.world.machines.values():
             self.world.start(machine)
 
     # --- nodes ------------------------------------------------------------------------------------

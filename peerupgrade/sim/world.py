@@ -76,7 +76,7 @@ class WorldConfig:
     first_version: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Machine:
     """A host: its disk, and the process that runs on it or does not."""
 

@@ -24,7 +24,7 @@ from tests.core.builders import V, member, record, snapshot
 def began(view, **settings):
     """A master that has just read the store."""
     master = Master(Timers(), **settings)
-    assert isinstance(master.begin(4, "token", True)[0], WatchMembers)
+    assert isinstance(master.begin(0.0, 4, "token", True)[0], WatchMembers)
     (read,) = master.watching(0.0)
     assert isinstance(read.request, ReadAll)
     return master, master.replied(0.0, read.call, All(view))
@@ -36,8 +36,24 @@ def requested(effects):
 
 def test_it_listens_before_it_reads_and_reads_before_it_decides():
     master = Master(Timers())
-    master.begin(4, "token", True)
-    assert master.decide(0.0) == []
+    master.begin(0.0, 4, "token", True)
+    assert requested(master.decide(0.0)) == []
+
+
+def test_without_the_members_channel_it_reads_now_and_then_and_decides_all_the_same():
+    master = Master(Timers())
+    master.begin(0.0, 4, "token", True)
+    (read,) = master.decide(1.0)
+    (commit,) = requested(
+        master.replied(1.0, read.call, All(snapshot(record(), member("a", "2.0"))))
+    )
+    assert commit.step == "upgrade began"
+    idle = Master(Timers())
+    idle.begin(0.0, 4, "token", True)
+    (read,) = idle.decide(1.0)
+    assert requested(idle.replied(1.0, read.call, All(snapshot(record(), member("a"))))) == []
+    assert requested(idle.decide(1.5)) == []
+    assert requested(idle.decide(2.0)) == [ReadAll()]
 
 
 def test_a_commit_carries_everything_that_it_was_decided_from():
