@@ -285,7 +285,7 @@ class Membership:
             return []
         request = self._next_request()
         if request is None:
-            return []
+            return [] if self._stop is None else [Stopped()]
         if isinstance(request, _Wait):
             return [self.timers.set(Timer.RETRY_STORE, now + _POLL_S)]
         self._pending = request

@@ -237,6 +237,16 @@ def test_a_store_that_does_not_answer_does_not_keep_a_node_from_leaving_later():
     assert "a" not in bench.store.members
 
 
+def test_a_node_whose_lease_ends_while_it_stops_has_nothing_left_to_say():
+    bench = operating(lease_s=5.0)
+    bench.feed(HeardOn(Subscribed()))
+    call = bench.take(CallStore)
+    bench.feed(Stop(leave=False))
+    bench.now_s += 5.1
+    bench.feed(StoreReplied(call.part, call.call, Failed("no answer"), bench.now_s)).settle()
+    assert bench.waiting(Stopped) != []
+
+
 def test_a_disk_that_was_mended_is_not_complained_of_any_more():
     bench = operating()
     bench.feed(HeardOn(commit(bench.store, "2.0")))
