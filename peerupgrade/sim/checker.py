@@ -61,7 +61,7 @@ class Checker:
     epochs: dict[tuple[str, int], str] = field(default_factory=dict)
     commits: set[tuple[str, int, int]] = field(default_factory=set)
     operated: dict[str, Version] = field(default_factory=dict)
-    excluded: dict[str, str] = field(default_factory=dict)  # token -> name
+    excluded: dict[tuple[str, int], str] = field(default_factory=dict)  # start -> name
     members: set[str] = field(default_factory=set)
     held: bool = False
     completed: Counter[str] = field(default_factory=Counter)
@@ -130,7 +130,8 @@ class Checker:
             node = machine.node
             if node is None or node.membership.operating is None:
                 continue
-            if node.membership.memory.token in self.excluded:
+            memory = node.membership.memory
+            if (memory.token, memory.incarnation) in self.excluded:
                 raise ViolationError(f"S8: {machine.name} was excluded, and operates")
 
     def _data(self, world: World) -> Version | None:
@@ -186,7 +187,7 @@ class Checker:
             case Exclude(id=node_id), Done():
                 self.members.discard(node_id)
                 stone = world.store.state.excluded[node_id]
-                self.excluded[stone.token] = node_id
+                self.excluded[stone.token, stone.incarnation] = node_id
             case _:
                 self._hold_stored(world, request, reply)
 
