@@ -119,6 +119,8 @@ def _converge(world: World, faults: Faults, outcome: Outcome) -> str:
     newest = max(machine.version for machine in world.machines.values())
     for machine in world.machines.values():
         machine.callback_fails = 0
+        if machine.store_cut:
+            machine.cut_until_s = world.agenda.now_s
         machine.store_cut = machine.bus_cut = False
         if machine.node is not None:
             world.resubscribe(machine)
