@@ -1,15 +1,16 @@
-"""What may never happen, as functions over one moment of the whole cluster.
+"""What may never happen, as functions over one moment or one change of the whole cluster.
 
-The simulator and the checker of real runs call these after every event; nothing in production
-depends on them.
+The simulator, the exploration of small worlds and the checker of real runs call these after every
+event; nothing in production depends on them. Each answers None, or what is wrong in words that
+begin with the invariant's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.record import ClusterRecord, Member, Standing
 from peerupgrade.core.versions import Version
 
 
@@ -18,10 +19,13 @@ class Operating:
     """One node that operates at this moment."""
 
     id: str
-    incarnation: int
+    start: tuple[str, int]  # its token and incarnation
     installed: Version
     lowest: Version
     version: Version
+
+
+# --- of one moment --------------------------------------------------------------------------------
 
 
 def acting_not_above_installed(
@@ -49,8 +53,12 @@ def within_supported(operating: Sequence[Operating]) -> str | None:
 
 def mutually_understood(operating: Sequence[Operating]) -> str | None:
     """S7: every operating node understands every other one."""
+    if len(operating) < 2:
+        return None
+    newest = max(operating, key=lambda node: node.version)
+    oldest = min(operating, key=lambda node: node.version)
     for one in operating:
-        for other in operating:
+        for other in (newest, oldest):
             if not one.lowest <= other.version <= one.installed:
                 return (
                     f"S7: {one.id} supports {one.lowest} to {one.installed}, {other.id} operates"
@@ -67,3 +75,100 @@ def data_readable(data: Version | None, operating: Sequence[Operating]) -> str |
         if node.lowest > data:
             return f"S6: data may be in the format of {data}, {node.id} reads {node.lowest} and up"
     return None
+
+
+def excluded_stays_out(
+    excluded: Collection[tuple[str, int]], operating: Sequence[Operating]
+) -> str | None:
+    """S8: a start and incarnation that was excluded never operates again."""
+    for node in operating:
+        if node.start in excluded:
+            return f"S8: {node.id} was excluded as incarnation {node.start[1]}, and operates"
+    return None
+
+
+# --- of one change --------------------------------------------------------------------------------
+
+
+def acting_not_back(before: Version | None, after: Version | None) -> str | None:
+    """S2: the acting version never goes back."""
+    if before is not None and (after is None or after < before):
+        return f"S2: acting goes back from {before} to {after}"
+    return None
+
+
+def given_once(
+    given: Mapping[tuple[str, int], str], generation: str, epoch: int, token: str
+) -> str | None:
+    """S4: no epoch is given twice. `given`: generation and epoch -> the token that has it."""
+    owner = given.get((generation, epoch), token)
+    return None if owner == token else f"S4: epoch {epoch} was given twice"
+
+
+def written_once(
+    written: Collection[tuple[str, int, int]], generation: str, epoch: int, revision: int
+) -> str | None:
+    """S4: at most one committed write of each epoch and revision."""
+    if (generation, epoch, revision) in written:
+        return f"S4: epoch {epoch} and revision {revision} were written twice"
+    return None
+
+
+def node_not_back(
+    node_id: str, highest: Version | None, version: Version, *, store_lost: bool
+) -> str | None:
+    """S5: what a node operates at never goes back; S10: nor because the store lost writes."""
+    if highest is None or version >= highest:
+        return None
+    rule = "S10" if store_lost else "S5"
+    return f"{rule}: {node_id} goes back from {highest} to {version}"
+
+
+def remembered_first(
+    node_id: str, version: Version, remembered: ClusterRecord | None
+) -> str | None:
+    """S5, by R11: a node operates only at what is on its disk."""
+    if remembered is None or remembered.acting is None or remembered.acting < version:
+        return f"S5: {node_id} operates at {version}, which is not on its disk"
+    return None
+
+
+def hold_holds(held: bool, before: Version | None, after: Version | None) -> str | None:
+    """S12: no raise after a hold was acknowledged."""
+    if held and before is not None and after is not None and after > before:
+        return f"S12: raised to {after} although a hold was acknowledged"
+    return None
+
+
+def nobody_passed(acting: Version, serving: Mapping[str, Version]) -> str | None:
+    """S13: no raise past a member that nobody excluded. `serving`: what runs on each of them."""
+    for node_id, installed in serving.items():
+        if installed < acting:
+            return f"S13: raised to {acting} past {node_id}, which runs {installed}"
+    return None
+
+
+def nobody_locked_out(acting: Version, stopped: Mapping[str, Version]) -> str | None:
+    """S14: no raise locks out a registered member. `stopped`: what each will start with."""
+    for node_id, installed in stopped.items():
+        if installed < acting:
+            return f"S14: raised to {acting}, {node_id} is stopped and has {installed}"
+    return None
+
+
+def complete_in_truth(record: ClusterRecord, members: Iterable[Member]) -> str | None:
+    """S16: an upgrade is called complete only when it is."""
+    for member in members:
+        if member.installed != record.acting:
+            return f"S16: complete, but {member.id} has {member.installed}"
+        late = member.operating_revision < record.raised_revision
+        if member.standing is Standing.SERVING and late:
+            return f"S16: complete, but {member.id} has not confirmed"
+    if record.data != record.acting:
+        return f"S16: complete, but data may be in the format of {record.data}"
+    return None
+
+
+def complete_once(completed: Collection[str], completion: str) -> str | None:
+    """S16: an upgrade is called complete once."""
+    return f"S16: {completion} was called complete twice" if completion in completed else None

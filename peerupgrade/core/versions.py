@@ -22,12 +22,25 @@ _TEXT_CHARS_MAX = 128
 _PRE_RANK = {"a": "1", "b": "2", "rc": "3"}
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Version:
     """One version; equal when PEP 440 calls them equal (``1.0`` and ``1.0.0``)."""
 
     key: str
     text: str = field(compare=False)
+
+    # Written out: those of a dataclass build two tuples for each of the many comparisons.
+    def __lt__(self, other: Version) -> bool:
+        return self.key < other.key
+
+    def __le__(self, other: Version) -> bool:
+        return self.key <= other.key
+
+    def __gt__(self, other: Version) -> bool:
+        return self.key > other.key
+
+    def __ge__(self, other: Version) -> bool:
+        return self.key >= other.key
 
     def __str__(self) -> str:
         return self.text

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
-from random import Random
 
+from peerupgrade.core.crashpoints import CRASH_POINTS
 from peerupgrade.sim.checker import INVARIANTS
-from peerupgrade.sim.faults import Faults
+from peerupgrade.sim.faults import FAULTS
 from peerupgrade.sim.run import Outcome, run_seed
-from peerupgrade.sim.world import World, WorldConfig
 
 _CHUNK = 8
 
@@ -27,6 +26,7 @@ class Campaign:
     raises: int = 0
     simulated_s: float = 0.0
     fired: Counter[str] = field(default_factory=Counter)
+    sprung: Counter[str] = field(default_factory=Counter)
     exercised: Counter[str] = field(default_factory=Counter)
     failed: list[Outcome] = field(default_factory=list)
 
@@ -37,25 +37,20 @@ class Campaign:
         self.raises += outcome.raises
         self.simulated_s += outcome.simulated_s
         self.fired += outcome.fired
+        self.sprung += outcome.sprung
         self.exercised += outcome.exercised
         if outcome.problem:
             self.failed.append(outcome)
 
     @property
     def never_fired(self) -> list[str]:
-        """Kinds of faults that never struck."""
-        return sorted(set(fault_kinds()) - set(self.fired))
+        """Kinds of faults that never struck, and crash points that nobody was struck at."""
+        return sorted(set(FAULTS) - set(self.fired)) + sorted(set(CRASH_POINTS) - set(self.sprung))
 
     @property
     def never_exercised(self) -> list[str]:
         """Invariants whose danger never arose: nothing is known of them."""
         return sorted(set(INVARIANTS) - set(self.exercised))
-
-
-def fault_kinds() -> Sequence[str]:
-    """Every kind of fault, sorted."""
-    world = World(WorldConfig(), Random(0), lambda *_: None)
-    return sorted(Faults(world, Random(0)).kinds)
 
 
 def run_seeds(seeds: range, nodes: int, processes: int) -> Iterator[Outcome]:

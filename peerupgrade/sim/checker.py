@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from peerupgrade.core.acting import StepName
 from peerupgrade.core.blockers import next_acting
-from peerupgrade.core.effects import Operate
+from peerupgrade.core.effects import Emit, Operate
 from peerupgrade.core.invariants import (
     acting_not_above_installed,
+    acting_not_back,
+    complete_in_truth,
+    complete_once,
     data_readable,
+    excluded_stays_out,
+    given_once,
+    hold_holds,
     mutually_understood,
+    nobody_locked_out,
+    nobody_passed,
+    node_not_back,
+    remembered_first,
     within_supported,
+    written_once,
 )
-from peerupgrade.core.record import ClusterRecord, Standing
+from peerupgrade.core.node import Node
+from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -22,13 +36,20 @@ from peerupgrade.core.requests import (
     Claim,
     Claimed,
     Commit,
+    Conflict,
     Done,
     Exclude,
+    Fenced,
     Leave,
+    NotMember,
+    Refused,
     ReleaseHold,
+    Reply,
+    Request,
     SetHold,
 )
 from peerupgrade.core.versions import Version
+from peerupgrade.sim.servers import SimStore
 from peerupgrade.sim.world import Machine, World
 
 INVARIANTS = (
@@ -47,6 +68,7 @@ INVARIANTS = (
     "S16 complete once and truly",
 )
 _NAMES = {name.partition(" ")[0]: name for name in INVARIANTS}
+_TELLING_S = 3.0  # within so long a node that was cut off is told, whatever time-outs it waits for
 
 
 class ViolationError(AssertionError):
@@ -61,42 +83,76 @@ class Checker:
     epochs: dict[tuple[str, int], str] = field(default_factory=dict)
     commits: set[tuple[str, int, int]] = field(default_factory=set)
     operated: dict[str, Version] = field(default_factory=dict)
-    excluded: dict[tuple[str, int], str] = field(default_factory=dict)  # start -> name
+    excluded: set[tuple[str, int]] = field(default_factory=set)
     members: set[str] = field(default_factory=set)
     held: bool = False
-    completed: Counter[str] = field(default_factory=Counter)
+    completed: set[str] = field(default_factory=set)
     raises: int = 0
     lost: bool = False
     converted: Version | None = None
     forgotten: set[str] = field(default_factory=set)  # whose registrations the store lost
+    _read: dict[int, tuple[object, ...]] = field(default_factory=dict)  # of each process, last
 
     def observe(self, world: World, kind: str, what: object) -> None:
-        """Called by the world after everything that happens."""
+        """Called by the world after everything that happens.
+
+        Raises:
+            ViolationError: an invariant does not hold.
+        """
         match kind, what:
             case "effect", (Machine() as machine, Operate(version, _)):
                 self._operates(machine, version)
-            case "store", (request, reply, ClusterRecord() | None as before):
-                self._stored(world, request, reply, before)
+            case "started", Machine() as machine if machine.name in self.operated:
+                self._exercise("S5")
+            case "store", (SimStore() as store, request, reply, before):
+                self._stored(world, store, request, reply, before)
             case "lost", _:
                 self._lost(world)
             case _:
                 pass
-        self._moment(world)
+        if self._may_matter(kind, what):
+            self._moment(world)
 
-    def _lost(self, world: World) -> None:
-        """The store forgot. What was told to replicas or to a member's disk must come back."""
-        records = [world.store.state.record]
-        records += [machine.disk.record for machine in world.machines.values()]
-        self.held = self.held and any(record and record.hold for record in records)
-        self.lost = True
+    # --- this moment ------------------------------------------------------------------------------
+
+    def _moment(self, world: World) -> None:
+        operating = [node for node in world.operating() if not self._cut_off(world, node.id)]
         record = world.store.state.record
-        highest = max((node.version for node in world.operating()), default=None)
-        acting = record.acting if record is not None else None
-        if highest is not None and (acting is None or acting < highest):
-            self._exercise("S10")
-            self._exercise("S2")
-        members = world.store.state.members
-        self.forgotten = {name for name in self.members if name not in members}
+        verified = record is not None and record.identity == world.store.identity
+        self._hold(acting_not_above_installed(record if verified else None, operating))
+        self._hold(within_supported(operating))
+        self._hold(mutually_understood(operating))
+        self._hold(data_readable(self._data(world) if verified else None, operating))
+        self._hold(excluded_stays_out(self.excluded, operating))
+        if len({node.version for node in operating}) > 1:
+            self._exercise("S7")
+
+    def _may_matter(self, kind: str, what: object) -> bool:
+        """Most events change nothing that the invariants of a moment read."""
+        if self.forgotten:
+            return True  # the exemption of `_cut_off` ends by the clock
+        match kind, what:
+            case "fed", Machine(node=Node() as node):
+                membership = node.membership
+                read = (membership.config, membership.operating, membership.memory)
+                if read == self._read.get(id(node)):
+                    return False
+                self._read[id(node)] = read
+                return True
+            case "effect", (_, Emit()):
+                return False
+            case "store", (store, request, _, before):
+                return store.state.record is not before or isinstance(request, Exclude)
+            case _:
+                return True
+
+    def _hold(self, problem: str | None) -> None:
+        if problem is not None:
+            raise ViolationError(problem)
+
+    def _exercise(self, rule: str) -> None:
+        """The situation arose in which the invariant could break."""
+        self.exercised[_NAMES[rule]] += 1
 
     def _cut_off(self, world: World, name: str) -> bool:
         """A node of policy freeze that the store has forgotten and that cannot say so.
@@ -108,31 +164,8 @@ class Checker:
         machine = world.machines.get(name)
         if machine is None:
             return True
-        cut_until_s = max(machine.paused_until_s, machine.cut_until_s)
-        now_s = world.agenda.now_s
-        return machine.store_cut or now_s < cut_until_s + 3.0
-
-    def _moment(self, world: World) -> None:
-        operating = [node for node in world.operating() if not self._cut_off(world, node.id)]
-        record = world.store.state.record
-        verified = record is not None and record.identity == world.store.identity
-        for problem in (
-            acting_not_above_installed(record if verified else None, operating),
-            within_supported(operating),
-            mutually_understood(operating),
-            data_readable(self._data(world) if verified else None, operating),
-        ):
-            if problem:
-                raise ViolationError(problem)
-        if len({node.version for node in operating}) > 1:
-            self._exercise("S7")
-        for machine in world.machines.values():
-            node = machine.node
-            if node is None or node.membership.operating is None:
-                continue
-            memory = node.membership.memory
-            if (memory.token, memory.incarnation) in self.excluded:
-                raise ViolationError(f"S8: {machine.name} was excluded, and operates")
+        cut_until_s = max(machine.paused_until_s, machine.link.cut_until_s)
+        return machine.link.cut or world.agenda.now_s < cut_until_s + _TELLING_S
 
     def _data(self, world: World) -> Version | None:
         """The oldest format that a record can be in.
@@ -148,123 +181,173 @@ class Checker:
             return None if self.lost else record.data
         return max(record.data, self.converted or record.data)
 
+    # --- what nodes do ----------------------------------------------------------------------------
+
     def _operates(self, machine: Machine, version: Version | None) -> None:
         if version is None:
             return
         known = self.operated.get(machine.name)
         if machine.disk_lost and self.lost:
             known = None  # both that could remember have forgotten
-        if known is not None and version < known:
-            raise ViolationError(f"S5: {machine.name} goes back from {known} to {version}")
-        remembered = machine.disk.record
-        if remembered is None or remembered.acting is None or remembered.acting < version:
-            raise ViolationError(f"R11: {machine.name} operates at {version}, not on its disk")
+        self._hold(node_not_back(machine.name, known, version, store_lost=self.lost))
+        self._hold(remembered_first(machine.name, version, machine.disk.record))
         self.operated[machine.name] = version
 
-    def _stored(
-        self, world: World, request: object, reply: object, before: ClusterRecord | None
-    ) -> None:
+    # --- what the store does ----------------------------------------------------------------------
+
+    def _lost(self, world: World) -> None:
+        """The store forgot. What was told to replicas or to a member's disk must come back."""
         record = world.store.state.record
+        remembered = [machine.disk.record for machine in world.machines.values()]
+        self.held = self.held and any(one and one.hold for one in [record, *remembered])
+        self.lost = True
+        highest = max((node.version for node in world.operating()), default=None)
+        acting = record.acting if record is not None else None
+        if highest is not None and (acting is None or acting < highest):
+            self._exercise("S10")
+        members = world.store.state.members
+        self.forgotten = {name for name in self.members if name not in members}
+
+    def _stored(
+        self,
+        world: World,
+        store: SimStore,
+        request: Request,
+        reply: Reply,
+        before: ClusterRecord | None,
+    ) -> None:
+        record = store.state.record
         match request, reply:
             case Commit(), Done():
                 assert record is not None
-                self._committed(world, request, record, before)
+                self._committed(world, store, request, before)
+            case Commit(), Conflict() if request.step in (StepName.FLOOR, StepName.RAISED):
+                self._exercise("S1")  # something moved between the decision and its write
+            case Commit(), Fenced():
+                self._exercise("S2")
             case Claim(token=token), Claimed(epoch=epoch):
-                self._exercise("S4")
                 assert record is not None
-                if self.epochs.setdefault((record.generation, epoch), token) != token:
-                    raise ViolationError(f"S4: epoch {epoch} was given twice")
-            case Admit(id=node_id), Admitted(rule=rule):
-                self._admitted(node_id, rule)
-                self.members.add(node_id)
-                self.forgotten.discard(node_id)
-            case Attach(member=member), Attached():
-                if world.store.state.members.get(member.id):
-                    self.members.add(member.id)
-                    self.forgotten.discard(member.id)
-            case Leave(id=node_id), Done():
-                self.members.discard(node_id)
-            case Exclude(id=node_id), Done():
-                self.members.discard(node_id)
-                stone = world.store.state.excluded[node_id]
-                self.excluded[stone.token, stone.incarnation] = node_id
+                self._claimed(world, record.generation, epoch, token)
+            case Admit(id=name), Admitted():
+                self._joined(name)
+            case Attach(member=member), Attached() if member.id in store.state.members:
+                self._joined(member.id)
+            case Leave(id=name), Done():
+                self.members.discard(name)
+            case Exclude(id=name), Done():
+                self.members.discard(name)
+                stone = store.state.excluded[name]
+                self.excluded.add((stone.token, stone.incarnation))
+            case SetHold() | ReleaseHold(), _:
+                self._hold_stored(store, request, reply)
             case _:
-                self._hold_stored(world, request, reply)
+                self._kept_out(request, reply)
 
-    def _hold_stored(self, world: World, request: object, reply: object) -> None:
-        record = world.store.state.record
-        match request, reply:
-            case SetHold(), Done():
-                self.held = True
-                lowest = next_acting(world.store.state.members.values())
-                if record and record.acting and lowest and lowest > record.acting:
-                    self._exercise("S12")
-            case ReleaseHold(), _ if record is not None and record.hold is None:
-                self.held = False  # also when its answer says that it may yet be lost
+    def _joined(self, name: str) -> None:
+        self.members.add(name)
+        self.forgotten.discard(name)
+
+    def _kept_out(self, request: Request, reply: Reply) -> None:
+        """The rule that kept a node out is what the invariant hangs by."""
+        if isinstance(request, Admit) and isinstance(reply, Refused):
+            record = reply.view.record
+            if record is not None and record.data is not None and request.lowest > record.data:
+                self._exercise("S6")
+        match reply:
+            case Refused(rule="installed_below_acting"):
+                self._exercise("S1")
+            case Refused(rule="installed_below_floor"):
+                self._exercise("S14")
+            case Refused(rule="lowest_above_acting"):
+                self._exercise("S3")
+            case Refused(rule="excluded"):
+                self._exercise("S8")
+            case NotMember(tombstone=stone) if stone is not None:
+                self._exercise("S8")
             case _:
                 pass
 
-    def _committed(
-        self, world: World, request: Commit, record: ClusterRecord, before: ClusterRecord | None
+    def _claimed(self, world: World, generation: str, epoch: int, token: str) -> None:
+        self._hold(given_once(self.epochs, generation, epoch, token))
+        self.epochs[generation, epoch] = token
+        for machine in world.machines.values():
+            node = machine.node
+            if node is not None and node.mastership.holding and node.mastership.token != token:
+                self._exercise("S4")  # another one still takes itself for the master
+
+    def _hold_stored(
+        self, store: SimStore, request: SetHold | ReleaseHold, reply: Reply
     ) -> None:
+        record = store.state.record
+        if isinstance(request, SetHold):
+            if isinstance(reply, Done):
+                self.held = True
+                lowest = next_acting(store.state.members.values())
+                if record and record.acting and lowest and lowest > record.acting:
+                    self._exercise("S12")
+        elif record is not None and record.hold is None:
+            self.held = False  # also when its answer says that it may yet be lost
+
+    def _committed(
+        self, world: World, store: SimStore, request: Commit, before: ClusterRecord | None
+    ) -> None:
+        record = store.state.record
+        assert record is not None
         key = (record.generation, record.epoch, record.revision)
-        if key in self.commits:
-            raise ViolationError(f"S4: epoch and revision {key} written twice")
+        self._hold(written_once(self.commits, *key))
         self.commits.add(key)
         if record.data is not None and (self.converted is None or record.data > self.converted):
             self.converted = record.data
+        was = before.acting if before is not None else None
+        self._hold(acting_not_back(was, record.acting))
+        self._hold(hold_holds(self.held, was, record.acting))
         if record.hold is None and before is not None and before.hold is not None:
             self.held = False
-        if before is None or before.acting is None or record.acting is None:
-            return
-        if record.acting < before.acting:
-            raise ViolationError(f"S2: acting goes back from {before.acting} to {record.acting}")
-        if record.acting > before.acting:
-            self._raised(world, record)
-        if request.step == "floor" and any(m.node is None for m in world.machines.values()):
+        if was is not None and record.acting is not None and record.acting > was:
+            self._raised(world, record.acting)
+        if request.step == StepName.FLOOR and any(
+            _silent(world, machine) for machine in self._hosts(world)
+        ):
             self._exercise("S13")
-        if request.step == "completed":
-            self._completed(world, record)
-
-    def _raised(self, world: World, record: ClusterRecord) -> None:
-        self.raises += 1
-        for rule in ("S1", "S3", "S5"):
-            self._exercise(rule)
-        assert record.acting is not None
-        if self.held:
-            raise ViolationError("S12: raised although a hold was acknowledged")
-        for machine in world.machines.values():
-            node = machine.node
-            if machine.name not in self.members or machine.name in self.forgotten:
-                continue  # of the forgotten nothing can know; if they operate, S1 sees it
-            member = world.store.state.members.get(machine.name)
-            if node is None or member is None or node.membership.incarnation != member.incarnation:
-                continue
-            if world.versions[machine.version] < record.acting:
-                raise ViolationError(f"S13: raised to {record.acting} past {machine.name}")
-
-    def _completed(self, world: World, record: ClusterRecord) -> None:
-        self._exercise("S16")
-        for member in world.store.state.members.values():
-            if member.installed != record.acting:
-                raise ViolationError(f"S16: complete, but {member.id} has {member.installed}")
-            late = member.operating_revision < record.raised_revision
-            if member.standing is Standing.SERVING and late:
-                raise ViolationError(f"S16: complete, but {member.id} has not confirmed")
-        assert record.completion is not None
-        started = f"{record.completion.version}@{record.completion.started_at_ms}"
-        self.completed[started] += 1
-        if self.completed[started] > 1 and not self.lost:
-            raise ViolationError(f"S16: the upgrade {started} was called complete twice")
-
-    def _exercise(self, rule: str) -> None:
-        """The situation arose in which the invariant could break."""
-        self.exercised[_NAMES[rule]] += 1
-
-    def _admitted(self, node_id: str, rule: str) -> None:
-        if node_id in self.excluded.values():
-            self._exercise("S8")
-        if rule == "lowest_above_data":
-            self._exercise("S6")
-        if rule == "installed_below_floor":
+        if request.step == StepName.FLOOR_WITHDRAWN:
             self._exercise("S14")
+        if request.step == StepName.COMPLETED:
+            self._completed(store, record)
+
+    def _hosts(self, world: World) -> Iterator[Machine]:
+        """The machines of the members that the store has not forgotten, impostors left out.
+
+        Of the forgotten nothing can know; if they operate, S1 sees it.
+        """
+        for name, machine in world.machines.items():
+            if name in self.members and name not in self.forgotten:
+                yield machine
+
+    def _raised(self, world: World, acting: Version) -> None:
+        self.raises += 1
+        serving, stopped = {}, {}
+        for machine in self._hosts(world):
+            member = world.store.state.members.get(machine.name)
+            if member is None:
+                continue
+            if machine.node is None:
+                stopped[machine.name] = world.versions[machine.version]
+            elif machine.node.membership.incarnation == member.incarnation:
+                serving[machine.name] = machine.node.membership.config.installed
+        self._hold(nobody_passed(acting, serving))
+        self._hold(nobody_locked_out(acting, stopped))
+
+    def _completed(self, store: SimStore, record: ClusterRecord) -> None:
+        self._exercise("S16")
+        self._hold(complete_in_truth(record, store.state.members.values()))
+        assert record.completion is not None
+        name = f"{record.completion.version}@{record.completion.started_at_ms}"
+        if not self.lost:
+            self._hold(complete_once(self.completed, name))
+        self.completed.add(name)
+
+
+def _silent(world: World, machine: Machine) -> bool:
+    """It would not hear of a raise now."""
+    paused = world.agenda.now_s < machine.paused_until_s
+    return machine.node is None or paused or machine.link.cut

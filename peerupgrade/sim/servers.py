@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from peerupgrade.core.requests import Heard, LockReply, LockRequest, Reply, Request
+from peerupgrade.core.requests import (
+    Failed,
+    Heard,
+    LockReply,
+    LockRequest,
+    Read,
+    ReadAll,
+    Reply,
+    Request,
+)
 from peerupgrade.core.store import LockState, StoreState, execute, execute_lock
+
+REPLICA_LAG_S = 1.0  # how long a primary without its replica goes on (`min-replicas-max-lag`)
 
 
 @dataclass(slots=True)
@@ -20,13 +31,11 @@ class SimStore:
     copy: StoreState = field(default_factory=StoreState)
     up: bool = True
     replica_up: bool = True
+    full: bool = False  # out of memory: nothing can be written
+    refuses_writes_from_s: float = float("inf")  # R21
     process: int = 1
+    identity: str = "process1"
     skew_ms: int = 0
-
-    @property
-    def identity(self) -> str:
-        """Of the server process."""
-        return f"process{self.process}"
 
     def now_ms(self, now_s: float) -> int:
         """The server's clock."""
@@ -34,11 +43,19 @@ class SimStore:
 
     def execute(self, request: Request, now_s: float) -> tuple[Reply, list[Heard]]:
         """Do one request."""
+        writes = not isinstance(request, Read | ReadAll)
+        if writes and not self._writable(now_s):
+            return Failed("the server refuses writes"), []
         return execute(self.state, request, self.now_ms(now_s), self.identity)
 
     def execute_lock(self, request: LockRequest, now_s: float) -> tuple[LockReply, list[Heard]]:
         """The store is lock server 0."""
+        if not self._writable(now_s):
+            return LockReply(granted=False, answered=False), []
         return execute_lock(self.state.lock, request, self.now_ms(now_s), self.state)
+
+    def _writable(self, now_s: float) -> bool:
+        return not self.full and now_s < self.refuses_writes_from_s
 
     def replicate(self) -> bool:
         """Bring the copy up to date; False when there is none to reach."""
@@ -49,19 +66,37 @@ class SimStore:
 
     def restart(self) -> None:
         """A new process that has everything."""
-        self.process += 1
+        self._new_process()
         self.up = True
 
     def lose(self) -> None:
         """Failover to the lagging copy, or a restart that lost the last writes."""
-        self.process += 1
+        self._new_process()
         self.state = self.copy.copy()
         self.up = True
+
+    def abandon(self, now_s: float) -> SimStore:
+        """The replica takes over while the old primary lives on without it; gives the old one."""
+        old = SimStore(
+            with_replica=True,
+            state=self.state,
+            replica_up=False,
+            refuses_writes_from_s=now_s + REPLICA_LAG_S,
+            process=self.process,
+            identity=self.identity,
+            skew_ms=self.skew_ms,
+        )
+        self.lose()
+        return old
 
     def wipe(self) -> None:
         """FLUSHALL: the same process, and nothing in it."""
         self.state = StoreState()
         self.copy = StoreState()
+
+    def _new_process(self) -> None:
+        self.process += 1
+        self.identity = f"process{self.process}"
 
 
 @dataclass(slots=True)

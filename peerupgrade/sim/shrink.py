@@ -1,4 +1,4 @@
-"""From a failing seed to the few faults that are enough."""
+"""From a failing seed to the few events and faults that are enough."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from peerupgrade.sim.run import Outcome, run_seed
 
 
 def shrink(seed: int, nodes: int, progress: Callable[[int], None]) -> Outcome:
-    """Leave faults out as long as the seed still breaks the same invariant.
+    """Leave things out as long as the seed still breaks the same invariant.
 
     Args:
         seed: one that fails.
         nodes: as it failed.
-        progress: told how many faults are left.
+        progress: told how many events and faults are left.
 
     Returns:
-        The outcome with the fewest faults, and its story.
+        The outcome with the fewest nodes, upgrades and faults, and its story.
     """
     outcome = run_seed(seed, nodes)
     broken = _what(outcome)
-    keep = frozenset(strike.number for strike in outcome.struck)
+    keep = frozenset(happening.number for happening in outcome.happened)
     size = max(1, len(keep) // 2)
     while True:
         smaller = _without_one_part(seed, nodes, keep, size, broken)

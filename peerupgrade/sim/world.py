@@ -1,27 +1,34 @@
-"""The world: real nodes, real store rules, and a network in between that one seed decides."""
+"""The world: real nodes, real store rules, and machines, a network and servers that fail.
+
+Nothing in here decides anything of the protocol: effects of the core are carried out, and their
+results are fed back, in virtual time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
+from peerupgrade.core.crashpoints import deed
 from peerupgrade.core.effects import (
     BeforeDone,
+    BeforeFailed,
     CallLock,
     CallStore,
     Drain,
     Drained,
     Effect,
     Emit,
-    HeardOn,
     Input,
     LockReplied,
     Memory,
     Operate,
     Remember,
     Remembered,
+    RememberFailed,
     RunBefore,
     SetTimer,
     Start,
@@ -30,6 +37,7 @@ from peerupgrade.core.effects import (
     Switch,
     Switched,
     SwitchFailed,
+    Timer,
     TimerFired,
     WatchMembers,
 )
@@ -41,25 +49,20 @@ from peerupgrade.core.requests import (
     Claimed,
     Commit,
     Done,
-    Exclude,
     Failed,
-    Heard,
     LockReply,
-    MemberHeard,
-    Refused,
     ReleaseHold,
     Reply,
     Request,
     SetHold,
-    Subscribed,
 )
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.events import Agenda
+from peerupgrade.sim.network import Link, Network
 from peerupgrade.sim.servers import SimLockServer, SimStore
+from peerupgrade.sim.story import of_effect, of_request
 
-STORE_TIMEOUT_S = 1.0
-LOCK_TIMEOUT_S = 0.25
-_TOLD = ("admitted", "attached", "master", "master no more", "callback failed", "disk failed")
+_WAKE_S = 1e-6  # a machine that was paused goes on just after everything of that moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class WorldConfig:
     with_replica: bool = False
     bootstrap_expect: int = 3
     versions: tuple[str, ...] = ("1.0", "1.1", "2.0", "3.0")
+    before: tuple[str, ...] = ("1.1", "2.0")  # the versions that have steps before them
     first_version: int = 0
 
 
@@ -82,21 +86,30 @@ class Machine:
 
     name: str
     version: int  # index into the versions: what is installed on disk
+    link: Link = field(default_factory=Link)
     disk: Memory = field(default_factory=Memory)
     disk_lost: bool = False  # at least once
     node: Node | None = None
     life: int = 0  # grows with each start, so that what belongs to an older one is dropped
     paused_until_s: float = 0.0
-    cut_until_s: float = 0.0  # when it was last cut off
-    store_cut: bool = False  # cannot reach the store
-    bus_cut: bool = False  # hears nothing
     watching: bool = False
     drift: float = 1.0
-    jump_s: float = 0.0
+    drift_since_s: float = 0.0
+    clock_was_s: float = 1000.0  # at that moment
     callback_fails: int = 0
-    disk_fails: int = 0
-    bus_free_s: float = 0.0  # pub/sub messages arrive in order
-    inbox: list[tuple[int, Input]] = field(default_factory=list)
+    callback_hangs_s: float = 0.0
+    step_fails: int = 0
+    disk_full: bool = False
+    timers: dict[Timer, int] = field(default_factory=dict)  # the token of each that is set
+    backlog: list[Callable[[], None]] = field(default_factory=list)  # of a paused process
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """What happens to the next machine that comes to a crash point."""
+
+    action: str  # crash, pause, fail; or hold: an operator does so at that very moment
+    duration_s: float
 
 
 @dataclass(slots=True)
@@ -110,17 +123,18 @@ class World:
     machines: dict[str, Machine] = field(default_factory=dict)
     store: SimStore = field(init=False)
     locks: list[SimLockServer] = field(init=False)
+    network: Network = field(init=False)
+    traps: dict[str, Trap] = field(default_factory=dict)  # by crash point
+    sprung: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
     tracing: bool = False
-    loss: float = 0.0
-    duplication: float = 0.0
-    delay_s: tuple[float, float] = (0.0005, 0.003)
     versions: list[Version] = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = SimStore(self.config.with_replica)
         self.locks = [SimLockServer() for _ in range(self.config.lock_servers - 1)]
+        self.network = Network(self, self.rng)
         self.versions = [parse_version(text) for text in self.config.versions]
 
     # --- machines ---------------------------------------------------------------------------------
@@ -138,7 +152,7 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start the process with what is installed now."""
         machine.life += 1
-        machine.inbox.clear()
+        machine.backlog.clear()
         machine.paused_until_s = 0.0
         machine.watching = False
         config = NodeConfig(
@@ -148,11 +162,18 @@ class World:
             lease_s=self.config.lease_s,
             bootstrap_expect=self.config.bootstrap_expect,
         )
-        lock = MastershipConfig(1 + len(self.locks), self.config.ttl_s)
-        machine.node = Node(config, lock, machine.disk, Random(self.rng.getrandbits(64)))
-        self.tell(f"{machine.name} starts with {config.installed}")
+        machine.node = Node(
+            config,
+            MastershipConfig(1 + len(self.locks), self.config.ttl_s),
+            machine.disk,
+            Random(self.rng.getrandbits(64)),
+            frozenset(map(parse_version, self.config.before)),
+        )
+        if self.tracing:
+            self.tell(f"{machine.name} starts with {config.installed}")
+        self.observe(self, "started", machine)
         self.feed(machine, Start())
-        self._subscribe(machine, machine.life, members=False)
+        self.network.subscribe(machine, members=False)
 
     def kill(self, machine: Machine) -> None:
         """SIGKILL."""
@@ -161,41 +182,31 @@ class World:
             machine.node, machine.watching = None, False
             machine.life += 1
 
+    def pause(self, machine: Machine, duration_s: float) -> None:
+        """SIGSTOP for a while."""
+        machine.paused_until_s = self.agenda.now_s + duration_s
+        self.agenda.after(duration_s + _WAKE_S, partial(self._wake, machine, machine.life))
+
+    def _wake(self, machine: Machine, life: int) -> None:
+        if machine.life != life:
+            return
+        backlog, machine.backlog = machine.backlog, []
+        for action in backlog:
+            if machine.life == life:
+                action()
+
     def runs(self, name: str) -> bool:
         """True if any process of that node name is alive, on whatever machine."""
         return any(m.name == name and m.node is not None for m in self.machines.values())
 
     def clock_s(self, machine: Machine) -> float:
         """A machine's own clock."""
-        return 1000.0 + self.agenda.now_s * machine.drift + machine.jump_s
+        return machine.clock_was_s + (self.agenda.now_s - machine.drift_since_s) * machine.drift
 
-    def feed(self, machine: Machine, event: Input) -> None:
-        """Give a node one input, and carry its effects out."""
-        if machine.node is None:
-            return
-        if self.agenda.now_s < machine.paused_until_s:
-            machine.inbox.append((machine.life, event))
-            return
-        node = machine.node
-        effects = node.handle(self.clock_s(machine), event)
-        if self.tracing:
-            self.log(f"{machine.name} <- {event}")
-        for effect in effects:
-            self._carry_out(machine, effect)
-        self.observe(self, "fed", machine)
-
-    def pause(self, machine: Machine, duration_s: float) -> None:
-        """SIGSTOP for a while."""
-        machine.paused_until_s = self.agenda.now_s + duration_s
-        self.agenda.after(duration_s + 1e-6, partial(self._wake, machine, machine.life))
-
-    def _wake(self, machine: Machine, life: int) -> None:
-        if machine.life != life:
-            return
-        inbox, machine.inbox = machine.inbox, []
-        for owner, event in inbox:
-            if owner == machine.life:
-                self.feed(machine, event)
+    def set_clock(self, machine: Machine, *, drift: float, jump_s: float = 0.0) -> None:
+        """From now on the machine's clock runs at another pace, after a jump forward."""
+        machine.clock_was_s = self.clock_s(machine) + jump_s
+        machine.drift_since_s, machine.drift = self.agenda.now_s, drift
 
     def operating(self) -> list[Operating]:
         """Every node that operates at this moment, paused ones too."""
@@ -204,35 +215,38 @@ class World:
             node = machine.node
             if node is None or node.membership.operating is None:
                 continue
-            lapsed = self.clock_s(machine) >= node.membership.lease_deadline_s
-            if self.config.lease_s and lapsed:
+            membership, config = node.membership, node.membership.config
+            if config.lease_s and self.clock_s(machine) >= membership.lease_deadline_s:
                 continue  # every guarded operation checks the clock first
-            config = node.membership.config
+            start = (membership.memory.token, membership.memory.incarnation)
             found.append(
                 Operating(
-                    machine.name,
-                    node.membership.incarnation,
-                    config.installed,
-                    config.lowest,
-                    node.membership.operating,
+                    machine.name, start, config.installed, config.lowest, membership.operating
                 )
             )
         return found
 
-    def log(self, line: str) -> None:
-        """One line of the trace: everything, as it is."""
+    # --- inputs and effects -----------------------------------------------------------------------
+
+    def feed(self, machine: Machine, event: Input) -> None:
+        """Give a node one input, and carry its effects out."""
+        node, life = machine.node, machine.life
+        if node is None:
+            return
+        if self.agenda.now_s < machine.paused_until_s:
+            machine.backlog.append(partial(self.feed, machine, event))
+            return
+        effects = node.handle(self.clock_s(machine), event)
         if self.tracing:
-            self.trace.append(f"{self.agenda.now_s:9.4f} {line}")
+            self.log(f"{machine.name} <- {event}")
+        for effect in effects:
+            if machine.life != life:
+                break  # it has died in between
+            self._carry_out(machine, effect)
+        self.observe(self, "fed", machine)
 
-    def tell(self, line: str) -> None:
-        """One line of the story: what a person needs to follow it."""
-        if self.tracing:
-            self.story.append(f"{self.agenda.now_s:9.4f} s  {line}")
-            self.log(line)
-
-    # --- effects ----------------------------------------------------------------------------------
-
-    def _later(self, machine: Machine, delay_s: float, event: Input) -> None:
+    def later(self, machine: Machine, delay_s: float, event: Input) -> None:
+        """Feed an input in a while, if that process still lives."""
         life = machine.life
 
         def deliver() -> None:
@@ -241,193 +255,206 @@ class World:
 
         self.agenda.after(delay_s, deliver)
 
+    def conclude(self, machine: Machine, effect: Effect, result: Input) -> None:
+        """Feed the result of an effect; a crash point lies just before."""
+        if self.traps:
+            trap = self._spring("after", machine, effect)
+            if trap is not None and trap.action == "fail":
+                result = _failure(effect)
+        if machine.node is not None:
+            self.feed(machine, result)
+
+    def _conclude_later(
+        self, machine: Machine, delay_s: float, effect: Effect, result: Input
+    ) -> None:
+        life = machine.life
+
+        def deliver() -> None:
+            if machine.life == life:
+                self.conclude(machine, effect, result)
+
+        self.agenda.after(delay_s, deliver)
+
+    def _spring(self, when: str, machine: Machine, effect: Effect) -> Trap | None:
+        """Crash or pause the machine if something waits for it at this point."""
+        name = deed(effect)
+        trap = self.traps.pop(f"{when} {name}", None) if name else None
+        if trap is None:
+            return None
+        self.sprung[f"{when} {name}"] += 1
+        self.tell(f"fault: {trap.action} {when} {name}, on {machine.name}")
+        if trap.action == "crash":
+            self.kill(machine)
+            self.agenda.after(trap.duration_s, partial(self.revive, machine))
+        elif trap.action == "pause":
+            self.pause(machine, trap.duration_s)
+        elif trap.action == "hold" and self.store.up:
+            self.do(SetHold("operator", "at a bad moment"), "operator")
+            self.agenda.after(trap.duration_s, self.release)
+        return trap
+
+    def release(self) -> None:
+        """An operator ends the hold."""
+        if self.store.up:
+            self.do(ReleaseHold("operator"), "operator")
+
+    def revive(self, machine: Machine) -> None:
+        """Start it, unless somebody else did or the machine is gone."""
+        if machine.node is None and machine in self.machines.values():
+            self.start(machine)
+
     def _carry_out(self, machine: Machine, effect: Effect) -> None:
+        if self.traps:
+            trap = self._spring("before", machine, effect)
+            if trap is not None and trap.action == "fail":
+                self.later(machine, 0.0, _failure(effect))
+                return
+            if machine.node is None:
+                return
+        if self.agenda.now_s < machine.paused_until_s:
+            machine.backlog.append(partial(self._carry_out, machine, effect))
+            return
         if self.tracing:
             self.log(f"{machine.name} -> {effect}")
         match effect:
             case CallStore():
-                self._call_store(machine, effect)
+                self.network.call_store(machine, effect)
             case CallLock():
-                self._call_lock(machine, effect)
-            case SetTimer(timer, at_s, token):
-                wait_s = max(0.0, (at_s - self.clock_s(machine)) / machine.drift)
-                self._later(machine, wait_s, TimerFired(timer, token))
-            case Remember(memory):
-                self._remember(machine, memory)
+                self.network.call_lock(machine, effect)
+            case SetTimer():
+                self._set_timer(machine, effect)
             case Stopped():
                 self.agenda.after(0.0, partial(self._end, machine, machine.life))
             case WatchMembers(on):
-                self._watch_members(machine, on=on)
-            case Switch() | Drain() | RunBefore():
-                self._application(machine, effect)
+                machine.watching = on
+                if on:
+                    self.network.subscribe(machine, members=True)
+            case Remember() | Switch() | Drain() | RunBefore():
+                self._locally(machine, effect)
             case Operate() | Emit():
-                self._tell_effect(machine, effect)
+                if self.tracing:
+                    self.tell(of_effect(machine.name, effect))
                 self.observe(self, "effect", (machine, effect))
 
-    def _application(self, machine: Machine, effect: Switch | Drain | RunBefore) -> None:
-        match effect:
-            case Switch(_, _, attempt):
-                self._switch(machine, attempt)
-            case Drain(_, attempt):
-                self._later(machine, self.rng.uniform(0.0, 0.05), Drained(attempt))
-            case RunBefore(version):
-                self._later(machine, self.rng.uniform(0.0, 0.1), BeforeDone(version))
+    def _set_timer(self, machine: Machine, effect: SetTimer) -> None:
+        timer, token, life = effect.timer, effect.token, machine.life
+        machine.timers[timer] = token
 
-    def _tell_effect(self, machine: Machine, effect: Operate | Emit) -> None:
-        match effect:
-            case Operate(version, reason):
-                self.tell(f"{machine.name} " + (f"operates at {version}" if version else reason))
-            case Emit(event, detail) if event in _TOLD:  # of the rest the store tells
-                self.tell(f"{machine.name} {event}: {detail}")
-            case Emit():
-                pass
+        def fire() -> None:
+            if machine.timers.get(timer) == token and machine.life == life:
+                self.feed(machine, TimerFired(timer, token))
 
-    def _watch_members(self, machine: Machine, *, on: bool) -> None:
-        machine.watching = on
-        if on:
-            self._subscribe(machine, machine.life, members=True)
+        wait_s = max(0.0, (effect.at_s - self.clock_s(machine)) / machine.drift)
+        self.agenda.after(wait_s, fire)
 
     def _end(self, machine: Machine, life: int) -> None:
         if machine.life == life:
             self.kill(machine)
 
-    def _remember(self, machine: Machine, memory: Memory) -> None:
+    # --- what happens on the machine itself -------------------------------------------------------
+
+    def _locally(
+        self, machine: Machine, effect: Remember | Switch | Drain | RunBefore
+    ) -> None:
+        match effect:
+            case Remember():
+                self._remember(machine, effect)
+            case Switch():
+                self._switch(machine, effect)
+            case Drain(_, attempt):
+                self._conclude_later(
+                    machine, self.rng.uniform(0.0, 0.05), effect, Drained(attempt)
+                )
+            case RunBefore():
+                self._run_before(machine, effect)
+
+    def _remember(self, machine: Machine, effect: Remember) -> None:
         life = machine.life
 
         def saved() -> None:
             # A crash between this line and the answer leaves the new memory on disk.
             if machine.life != life:
                 return
-            machine.disk = memory
-            self._later(machine, self.rng.uniform(0.0001, 0.002), Remembered(memory))
+            if self.agenda.now_s < machine.paused_until_s:
+                machine.backlog.append(saved)
+                return
+            if machine.disk_full:
+                self.conclude(machine, effect, RememberFailed("no space left"))
+                return
+            machine.disk = effect.memory
+            self._conclude_later(
+                machine, self.rng.uniform(0.0001, 0.002), effect, Remembered(effect.memory)
+            )
 
         self.agenda.after(self.rng.uniform(0.0001, 0.004), saved)
 
-    def _switch(self, machine: Machine, attempt: int) -> None:
+    def _switch(self, machine: Machine, effect: Switch) -> None:
+        result: Input = Switched(effect.attempt)
         if machine.callback_fails > 0:
             machine.callback_fails -= 1
-            self._later(machine, 0.01, SwitchFailed(attempt, "the callback failed"))
-        else:
-            self._later(machine, self.rng.uniform(0.0, 0.02), Switched(attempt))
+            result = SwitchFailed(effect.attempt, "the callback failed")
+        took_s = self.rng.uniform(0.0, 0.02) + machine.callback_hangs_s
+        self._conclude_later(machine, took_s, effect, result)
 
-    # --- network ----------------------------------------------------------------------------------
+    def _run_before(self, machine: Machine, effect: RunBefore) -> None:
+        result: Input = BeforeDone(effect.version)
+        if machine.step_fails > 0:
+            machine.step_fails -= 1
+            result = BeforeFailed(effect.version, "the step failed")
+        took_s = self.rng.uniform(0.0, 0.1) + machine.callback_hangs_s
+        self._conclude_later(machine, took_s, effect, result)
 
-    def _delay(self) -> float:
-        return self.rng.uniform(*self.delay_s)
+    # --- the store --------------------------------------------------------------------------------
 
-    def _lost(self) -> bool:
-        return self.loss > 0 and self.rng.random() < self.loss
-
-    def _call_store(self, machine: Machine, call: CallStore) -> None:
-        asked_s, life = self.clock_s(machine), machine.life
-        answered = [False]
-
-        def answer(reply: Reply) -> None:
-            if machine.life == life and not answered[0]:
-                answered[0] = True
-                self.feed(machine, StoreReplied(call.part, call.call, reply, asked_s))
-
-        def arrive() -> None:
-            # It arrives although the sender may have died: only the answer finds nobody.
-            if not self.store.up:
-                return
-            reply = self.do(call.request, machine.name)
-            if not machine.store_cut and not self._lost():
-                self.agenda.after(self._delay(), partial(answer, reply))
-
-        if not machine.store_cut and not self._lost():
-            self.agenda.after(self._delay(), arrive)
-        if self.duplication and self.rng.random() < self.duplication:
-            self.agenda.after(self._delay() * 20, arrive)
-        self.agenda.after(STORE_TIMEOUT_S, partial(answer, Failed("timed out")))
-
-    def do(self, request: Request, who: str) -> Reply:
-        """One request is executed by the store: everything that follows from that."""
-        before = self.store.state.record
-        reply, heard = self.store.execute(request, self.agenda.now_s)
+    def do(self, request: Request, who: str, store: SimStore | None = None) -> Reply:
+        """One request is executed by a store: everything that follows from that."""
+        store = store or self.store
+        before = store.state.record
+        reply, heard = store.execute(request, self.agenda.now_s)
         waits = isinstance(request, Commit | Claim | SetHold | ReleaseHold)
-        if waits and isinstance(reply, Done | Claimed) and self.store.with_replica:
-            reply = reply if self.store.replicate() else self._not_durable(request, reply)
-        self.log(f"store: {who}: {request} => {reply}")
+        if waits and isinstance(reply, Done | Claimed) and store.with_replica:
+            reply = reply if store.replicate() else _not_durable(request, reply)
         if self.tracing:
-            self._tell_store(request, reply, who)
-        self.observe(self, "store", (request, reply, before))
-        self._publish(heard)
+            self.log(f"store: {who}: {request} => {reply}")
+            self.tell(of_request(who, request, reply))
+        self.observe(self, "store", (store, request, reply, before))
+        self.network.publish(heard, store)
         return reply
 
-    def _tell_store(self, request: Request, reply: Reply, who: str) -> None:
-        match request, reply:
-            case Commit(step=step), Done(view=view) if view.record is not None:
-                record = view.record
-                self.tell(
-                    f"{who} commits {step!r}: acting {record.acting}, floor {record.floor}, data"
-                    f" {record.data} (revision {record.revision}, epoch {record.epoch})"
-                )
-            case Commit(step=step), _:
-                self.tell(f"{who} may not commit {step!r}: {type(reply).__name__.lower()}")
-            case _, Refused(rule=rule):
-                self.tell(f"{who} is refused {type(request).__name__.lower()}: {rule}")
-            case SetHold() | ReleaseHold() | Exclude(), _:
-                self.tell(f"{who}: {type(request).__name__}, {type(reply).__name__.lower()}")
-            case _:
-                pass
+    # --- what is told -----------------------------------------------------------------------------
 
-    def _not_durable(self, request: Request, reply: Done | Claimed) -> Reply:
-        if isinstance(request, SetHold | ReleaseHold):
-            return Failed("the replicas have not confirmed it")
-        if isinstance(reply, Claimed):
-            return Claimed(reply.epoch, reply.view, durable=False)
-        return Done(reply.view, durable=False)
+    def log(self, line: str) -> None:
+        """One line of the trace: everything, as it is."""
+        if self.tracing:
+            self.trace.append(f"{self.agenda.now_s:9.4f} {line}")
 
-    def _publish(self, heard: Sequence[Heard]) -> None:
-        for message in heard:
-            members = isinstance(message, MemberHeard)
-            for machine in self.machines.values():
-                if machine.node is None or machine.bus_cut or (members and not machine.watching):
-                    continue
-                if machine.store_cut:
-                    continue
-                arrives_s = max(machine.bus_free_s, self.agenda.now_s + self._delay())
-                machine.bus_free_s = arrives_s
-                wait_s = arrives_s - self.agenda.now_s
-                self._later(machine, wait_s, HeardOn(message, members=members))
+    def tell(self, line: str) -> None:
+        """One line of the story: what a person needs to follow it; "" is none."""
+        if self.tracing and line:
+            self.story.append(f"{self.agenda.now_s:9.4f} s  {line}")
+            self.log(line)
 
-    def _subscribe(self, machine: Machine, life: int, *, members: bool) -> None:
-        def connected() -> None:
-            if machine.life != life or (members and not machine.watching):
-                return
-            if not self.store.up or machine.store_cut or machine.bus_cut:
-                self.agenda.after(0.2, connected)
-                return
-            self.feed(machine, HeardOn(Subscribed(), members=members))
 
-        self.agenda.after(self._delay(), connected)
+def _not_durable(request: Request, reply: Done | Claimed) -> Reply:
+    if isinstance(request, SetHold | ReleaseHold):
+        return Failed("the replicas have not confirmed it")
+    if isinstance(reply, Claimed):
+        return Claimed(reply.epoch, reply.view, durable=False)
+    return Done(reply.view, durable=False)
 
-    def resubscribe(self, machine: Machine) -> None:
-        """The subscriber noticed that its connection was gone."""
-        self._subscribe(machine, machine.life, members=False)
-        if machine.watching:
-            self._subscribe(machine, machine.life, members=True)
 
-    def _call_lock(self, machine: Machine, call: CallLock) -> None:
-        life = machine.life
-        server = self.store if call.server == 0 else self.locks[call.server - 1]
-        answered = [False]
-
-        def answer(reply: LockReply) -> None:
-            if machine.life == life and not answered[0]:
-                answered[0] = True
-                self.feed(machine, LockReplied(call.server, call.round, reply))
-
-        def arrive() -> None:
-            if not server.up:
-                return
-            reply, heard = server.execute_lock(call.request, self.agenda.now_s)
-            if call.server == 0:
-                self._publish(heard)
-            if not self._lost():
-                self.agenda.after(self._delay(), partial(answer, reply))
-
-        if not machine.store_cut and not self._lost():
-            self.agenda.after(self._delay(), arrive)
-        self.agenda.after(LOCK_TIMEOUT_S, partial(answer, LockReply(False, answered=False)))
+def _failure(effect: Effect) -> Input:
+    """The input that reports that an effect failed."""
+    match effect:
+        case CallStore(part=part, call=call):
+            return StoreReplied(part, call, Failed("the connection broke"), 0.0)
+        case CallLock(server=server, round=round_):
+            return LockReplied(server, round_, LockReply(granted=False, answered=False))
+        case Remember():
+            return RememberFailed("the disk failed")
+        case Switch(attempt=attempt):
+            return SwitchFailed(attempt, "the callback broke")
+        case RunBefore(version):
+            return BeforeFailed(version, "the step broke")
+        case _:
+            raise AssertionError(f"{effect} cannot fail")

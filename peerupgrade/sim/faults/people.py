@@ -1,0 +1,163 @@
+"""Operators: they replace software, hold, release, exclude, at bad moments and at once."""
+
+from __future__ import annotations
+
+from peerupgrade.core.effects import InstalledChanged, Resign, SetAway, Stop
+from peerupgrade.core.record import Standing
+from peerupgrade.core.requests import Exclude, SetHold
+from peerupgrade.sim.faults.hand import Hand
+from peerupgrade.sim.world import Machine
+
+
+def upgrade(hand: Hand) -> bool:
+    """Kill, install the next release, start."""
+    return _install(hand, 1)
+
+
+def skip(hand: Hand) -> bool:
+    """Kill, install the release after the next one, start."""
+    return _install(hand, 2)
+
+
+def _install(hand: Hand, steps: int) -> bool:
+    machine = hand.some()
+    if machine is None or machine.version + steps >= len(hand.world.versions):
+        return False
+    hand.world.kill(machine)
+    machine.version += steps
+    hand.revive_later(0.05, 1.0, machine)
+    return True
+
+
+def replace_in_place(hand: Hand) -> bool:
+    """SIGHUP: the software on disk is newer."""
+    machine = hand.some()
+    if machine is None or machine.version + 1 >= len(hand.world.versions):
+        return False
+    machine.version += 1
+    installed = hand.world.versions[machine.version]
+    hand.world.feed(machine, InstalledChanged(installed, hand.world.lowest(machine.version)))
+    return True
+
+
+def downgrade(hand: Hand) -> bool:
+    """R26: a careful operator stops the node, sees that it is away, and installs what was."""
+    machine = hand.some()
+    return machine is not None and _take_back(hand, machine)
+
+
+def roll_back(hand: Hand) -> bool:
+    """The upgrade is given up: every machine that has more than the acting version goes back."""
+    record = hand.world.store.state.record
+    if record is None or record.acting is None:
+        return False
+    ahead = [
+        machine
+        for machine in hand.world.machines.values()
+        if machine.node is not None and hand.world.versions[machine.version] > record.acting
+    ]
+    return any([_take_back(hand, machine) for machine in ahead])
+
+
+def _take_back(hand: Hand, machine: Machine) -> bool:
+    if machine.version == 0:
+        return False
+    remembered = machine.disk.record
+    lower = hand.world.versions[machine.version - 1]
+    if remembered and remembered.acting and lower < remembered.acting:
+        return False
+    hand.world.feed(machine, Stop(leave=False))
+    hand.later(1.5, 3.0, lambda: _taken_back(hand, machine))
+    return True
+
+
+def _taken_back(hand: Hand, machine: Machine) -> None:
+    member = hand.world.store.state.members.get(machine.name)
+    record = hand.world.store.state.record
+    away = member is not None and member.standing is Standing.AWAY
+    if machine.node is not None or not away or not hand.world.store.up:
+        return
+    lower = hand.world.versions[machine.version - 1] if machine.version else None
+    if lower and record and record.acting and record.acting <= lower:
+        machine.version -= 1
+    hand.world.revive(machine)
+
+
+def leave(hand: Hand) -> bool:
+    """A node says farewell, and comes back."""
+    machine = hand.some()
+    if machine is None:
+        return False
+    hand.world.feed(machine, Stop(leave=True))
+    hand.revive_later(1.2, 6.0, machine)
+    return True
+
+
+def mark_away(hand: Hand) -> bool:
+    """A node is told not to serve for a while."""
+    machine = hand.some()
+    if machine is None:
+        return False
+    hand.world.feed(machine, SetAway(True))
+    hand.later(0.2, 4.0, lambda: hand.world.feed(machine, SetAway(False)))
+    return True
+
+
+def join(hand: Hand) -> bool:
+    """A new node of any version comes, a wrong one too."""
+    machines = hand.world.machines
+    newest = max((machine.version for machine in machines.values()), default=0)
+    machine = hand.world.add(f"j{len(machines)}", hand.rng.randint(0, newest))
+    hand.world.start(machine)
+    return True
+
+
+def resign(hand: Hand) -> bool:
+    """The master is told to hand over."""
+    for machine in hand.world.machines.values():
+        if machine.node is not None and machine.node.mastership.holding:
+            hand.world.feed(machine, Resign())
+            return True
+    return False
+
+
+def hold(hand: Hand) -> bool:
+    """An operator holds, and releases after a while."""
+    if not hand.world.store.up:
+        return False
+    hand.world.do(SetHold("operator", "looking"), "operator")
+    hand.later(0.5, 5.0, hand.world.release)
+    return True
+
+
+def hold_for_a_while(hand: Hand) -> bool:
+    """An operator holds, and the hold names its end."""
+    if not hand.world.store.up:
+        return False
+    until_ms = hand.world.store.now_ms(hand.world.agenda.now_s) + hand.rng.randint(200, 4000)
+    hand.world.do(SetHold("operator", "looking", until_ms), "operator")
+    return True
+
+
+def exclude_stopped(hand: Hand) -> bool:
+    """An honest operator: only a node whose process is certainly stopped."""
+    machine = hand.some(alive=False)
+    if machine is None or hand.world.runs(machine.name):
+        return False
+    return _exclude(hand, machine, confirm_stopped=True)
+
+
+def exclude_by_lease(hand: Hand) -> bool:
+    """An impatient one: any node, without a look; the store decides (R7)."""
+    machine = hand.some()
+    return machine is not None and _exclude(hand, machine, confirm_stopped=False)
+
+
+def _exclude(hand: Hand, machine: Machine, *, confirm_stopped: bool) -> bool:
+    store = hand.world.store
+    member = store.state.members.get(machine.name)
+    if member is None or not store.up:
+        return False
+    request = Exclude(machine.name, "operator", "gone", confirm_stopped, member.incarnation)
+    hand.world.do(request, "operator")
+    return True

@@ -1,0 +1,78 @@
+"""What careful operators do once the faults have stopped: they follow the remedies that are named."""
+
+from __future__ import annotations
+
+from peerupgrade.core.blockers import Blocker, Code, all_blockers
+from peerupgrade.core.effects import Memory
+from peerupgrade.core.membership import NodeState
+from peerupgrade.core.requests import Exclude, Refused, ReleaseHold
+from peerupgrade.core.store import snapshot
+from peerupgrade.sim.world import Machine, World
+
+_GONE = (Code.NOT_ATTACHED, Code.UNRESPONSIVE, Code.NOT_CONFIRMED, Code.AWAY, Code.OLDER_VERSION)
+
+
+def ledger(world: World) -> list[Blocker]:
+    """What `why` says now."""
+    store = world.store
+    now_ms = store.now_ms(world.agenda.now_s)
+    return all_blockers(snapshot(store.state, now_ms, store.identity), now_ms)
+
+
+def help_out(world: World, newest: int) -> None:
+    """Start what is down, upgrade step by step to release number `newest`, follow the remedies."""
+    record = world.store.state.record
+    acting = record.acting if record is not None else None
+    if record is not None and record.hold is not None:
+        world.do(ReleaseHold("operator"), "operator")
+    for blocker in ledger(world):
+        if blocker.code in _GONE:
+            _exclude_old_self(world, blocker.subject)
+    for machine in world.machines.values():
+        node = machine.node
+        if world.agenda.now_s < machine.paused_until_s:
+            continue
+        at_acting = acting is not None and world.versions[machine.version] <= acting
+        if machine.version < newest and (node is None or at_acting):
+            world.kill(machine)
+            machine.version += 1
+            world.start(machine)
+        elif node is None:
+            world.start(machine)
+        elif node.membership.refusal or node.membership.state is NodeState.EXCLUDED:
+            _mend(world, machine)
+
+
+def _exclude_old_self(world: World, name: str) -> None:
+    """The registered incarnation is certainly stopped: the machine runs another one, or none."""
+    member = world.store.state.members.get(name)
+    machine = world.machines.get(name)
+    if member is None or (machine is not None and machine.node is None):
+        return  # it only has to be started
+    if machine is not None and machine.node is not None:
+        membership = machine.node.membership
+        if membership.registered and membership.incarnation == member.incarnation:
+            return
+    request = Exclude(name, "operator", "not running", True, member.incarnation)
+    world.do(request, "operator")
+
+
+def _mend(world: World, machine: Machine) -> None:
+    """Follow the remedy that the refusal names."""
+    assert machine.node is not None
+    refusal = machine.node.membership.refusal
+    world.kill(machine)
+    if refusal is not None and refusal.rule == "name_taken":
+        _exclude_after_loss(world, machine, refusal)
+    if refusal is not None and refusal.rule.startswith("lowest_above") and machine.version > 0:
+        machine.version -= 1
+    if refusal is not None and refusal.rule in ("other_generation", "left_behind"):
+        machine.disk, machine.disk_lost = Memory(), True
+    world.start(machine)
+
+
+def _exclude_after_loss(world: World, machine: Machine, refusal: Refused) -> None:
+    if refusal.other is not None and not world.runs(machine.name):
+        incarnation = refusal.other.incarnation
+        request = Exclude(machine.name, "operator", "disk lost", True, incarnation)
+        world.do(request, "operator")

@@ -1,0 +1,47 @@
+"""What a person needs to follow a run, in sentences; the trace has everything."""
+
+from __future__ import annotations
+
+from peerupgrade.core.effects import Emit, Operate
+from peerupgrade.core.requests import (
+    Commit,
+    Done,
+    Exclude,
+    Refused,
+    ReleaseHold,
+    Reply,
+    Request,
+    SetHold,
+)
+
+_TOLD = ("admitted", "attached", "master", "master no more", "callback failed", "disk failed")
+
+
+def of_effect(name: str, effect: Operate | Emit) -> str:
+    """A node began or stopped operating, or says something; "" if the store tells of it."""
+    match effect:
+        case Operate(version, reason):
+            return f"{name} operates at {version}" if version else f"{name} suspends: {reason}"
+        case Emit(event, detail) if event in _TOLD:
+            return f"{name} {event}: {detail}"
+        case Emit():
+            return ""
+
+
+def of_request(who: str, request: Request, reply: Reply) -> str:
+    """Something was written, or refused; "" for what is of no interest."""
+    match request, reply:
+        case Commit(step=step), Done(view=view) if view.record is not None:
+            record = view.record
+            return (
+                f"{who} commits {step!r}: acting {record.acting}, floor {record.floor}, data"
+                f" {record.data} (revision {record.revision}, epoch {record.epoch})"
+            )
+        case Commit(step=step), _:
+            return f"{who} may not commit {step!r}: {type(reply).__name__.lower()}"
+        case _, Refused(rule=rule):
+            return f"{who} is refused {type(request).__name__.lower()}: {rule}"
+        case SetHold() | ReleaseHold() | Exclude(), _:
+            return f"{who}: {type(request).__name__}, {type(reply).__name__.lower()}"
+        case _:
+            return ""
