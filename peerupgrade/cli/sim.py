@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from peerupgrade.cli.show import print_json, print_message, print_table
-from peerupgrade.errors import ExitCode
+from peerupgrade.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from peerupgrade.sim.campaign import Campaign
@@ -28,6 +28,7 @@ def sim(
     seeds: Annotated[int, _COUNT, Parameter(help="how many.")] = 1000,
     first: Annotated[int, Parameter(validator=Number(gte=0), help="the first of them.")] = 0,
     seed: Annotated[int | None, Parameter(help="only this one, with its story.")] = None,
+    only: Annotated[str, Parameter(help="of that seed only what has these numbers: 3,8,41.")] = "",
     nodes: Annotated[int, _COUNT, Parameter(help="at the start of each.")] = 5,
     processes: Annotated[
         int | None, Parameter(validator=_AT_LEAST_ONE, help="by default one a core.")
@@ -49,7 +50,7 @@ def sim(
     from peerupgrade.sim.run import run_seed
 
     if seed is not None:
-        outcome = run_seed(seed, nodes, tracing=True)
+        outcome = run_seed(seed, nodes, tracing=True, keep=_numbers(only))
         print("\n".join(outcome.story))
         print(outcome.problem or "every invariant held, and it converged")
         return ExitCode.FAILURE if outcome.problem else ExitCode.OK
@@ -82,15 +83,17 @@ def _gaps(campaign: Campaign) -> list[str]:
 
 
 def _print(campaign: Campaign) -> None:
-    from peerupgrade.sim.campaign import fault_kinds
+    from peerupgrade.core.crashpoints import CRASH_POINTS
     from peerupgrade.sim.checker import INVARIANTS
+    from peerupgrade.sim.faults import FAULTS
 
-    print_table(("FAULT", "FIRED"), ((kind, campaign.fired[kind]) for kind in fault_kinds()))
-    print()
-    print_table(
-        ("INVARIANT", "EXERCISED"), ((name, campaign.exercised[name]) for name in INVARIANTS)
-    )
-    print()
+    for title, names, counts in (
+        (("FAULT", "FIRED"), FAULTS, campaign.fired),
+        (("CRASH POINT", "STRUCK"), CRASH_POINTS, campaign.sprung),
+        (("INVARIANT", "EXERCISED"), INVARIANTS, campaign.exercised),
+    ):
+        print_table(title, ((name, counts[name]) for name in names))
+        print()
     print(
         f"{campaign.seeds} seeds, {campaign.simulated_s:,.0f} simulated seconds,"
         f" {campaign.events:,} events, {campaign.raises:,} raises; {len(campaign.failed)} failed"
@@ -105,8 +108,25 @@ def _explain(failed: Outcome, nodes: int, story: TextIO) -> None:
     print_message(f"{failed.problem}")
     print_message(f"reproduce: python -m peerupgrade sim --seed {failed.seed} --nodes {nodes}")
     smallest = shrink(failed.seed, nodes, lambda left: None)
-    print_message(f"the fewest faults that still break it: {len(smallest.struck)}")
+    faults = sum(happening.is_fault for happening in smallest.happened)
+    print_message(f"left of it: {faults} faults, {len(smallest.happened) - faults} other events")
+    numbers = ",".join(str(happening.number) for happening in smallest.happened)
+    print_message(f"that is: python -m peerupgrade sim --seed {failed.seed} --only {numbers}")
     print("\n".join([*smallest.story, smallest.problem]), file=story)
+
+
+def _numbers(only: str) -> frozenset[int] | None:
+    """Read `3,8,41`; None for everything.
+
+    Raises:
+        ConfigError: it is no list of numbers.
+    """
+    if not only:
+        return None
+    try:
+        return frozenset(map(int, only.split(",")))
+    except ValueError:
+        raise ConfigError(f"--only {only!r} is no list of numbers", hint="--only 3,8,41") from None
 
 
 def _as_json(campaign: Campaign) -> dict[str, object]:
@@ -116,6 +136,7 @@ def _as_json(campaign: Campaign) -> dict[str, object]:
         "events": campaign.events,
         "raises": campaign.raises,
         "fired": dict(sorted(campaign.fired.items())),
+        "crash_points": dict(sorted(campaign.sprung.items())),
         "exercised": dict(sorted(campaign.exercised.items())),
         "failed": [{"seed": one.seed, "problem": one.problem} for one in campaign.failed],
         "never_tried": _gaps(campaign),

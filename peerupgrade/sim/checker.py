@@ -10,6 +10,7 @@ from peerupgrade.core.acting import StepName
 from peerupgrade.core.blockers import next_acting
 from peerupgrade.core.effects import Emit, Operate
 from peerupgrade.core.invariants import (
+    Operating,
     acting_not_above_installed,
     acting_not_back,
     complete_in_truth,
@@ -27,7 +28,7 @@ from peerupgrade.core.invariants import (
     written_once,
 )
 from peerupgrade.core.node import Node
-from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.record import ClusterRecord, Hold
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -49,6 +50,7 @@ from peerupgrade.core.requests import (
     SetHold,
 )
 from peerupgrade.core.versions import Version
+from peerupgrade.sim.observed import Fed, Lost, Observed, Said, Started, Stored
 from peerupgrade.sim.servers import SimStore
 from peerupgrade.sim.world import Machine, World
 
@@ -84,39 +86,39 @@ class Checker:
     commits: set[tuple[str, int, int]] = field(default_factory=set)
     operated: dict[str, Version] = field(default_factory=dict)
     excluded: set[tuple[str, int]] = field(default_factory=set)
-    members: set[str] = field(default_factory=set)
-    held: bool = False
+    members: dict[str, int] = field(default_factory=dict)  # name -> incarnation
+    held: Hold | None = None  # that was acknowledged, and that nobody released
     completed: set[str] = field(default_factory=set)
     raises: int = 0
     lost: bool = False
     converted: Version | None = None
-    forgotten: set[str] = field(default_factory=set)  # whose registrations the store lost
+    forgotten: set[tuple[str, int]] = field(default_factory=set)  # registrations that it lost
     _read: dict[int, tuple[object, ...]] = field(default_factory=dict)  # of each process, last
 
-    def observe(self, world: World, kind: str, what: object) -> None:
+    def observe(self, world: World, what: Observed) -> None:
         """Called by the world after everything that happens.
 
         Raises:
             ViolationError: an invariant does not hold.
         """
-        match kind, what:
-            case "effect", (Machine() as machine, Operate(version, _)):
+        match what:
+            case Said(machine, Operate(version)) if version is not None:
                 self._operates(machine, version)
-            case "started", Machine() as machine if machine.name in self.operated:
+            case Started(machine) if machine.name in self.operated:
                 self._exercise("S5")
-            case "store", (SimStore() as store, request, reply, before):
-                self._stored(world, store, request, reply, before)
-            case "lost", _:
+            case Stored():
+                self._stored(world, what)
+            case Lost():
                 self._lost(world)
             case _:
                 pass
-        if self._may_matter(kind, what):
+        if self._may_matter(what):
             self._moment(world)
 
     # --- this moment ------------------------------------------------------------------------------
 
     def _moment(self, world: World) -> None:
-        operating = [node for node in world.operating() if not self._cut_off(world, node.id)]
+        operating = [node for node in world.operating() if not self._cut_off(world, node)]
         record = world.store.state.record
         verified = record is not None and record.identity == world.store.identity
         self._hold(acting_not_above_installed(record if verified else None, operating))
@@ -127,21 +129,20 @@ class Checker:
         if len({node.version for node in operating}) > 1:
             self._exercise("S7")
 
-    def _may_matter(self, kind: str, what: object) -> bool:
+    def _may_matter(self, what: Observed) -> bool:
         """Most events change nothing that the invariants of a moment read."""
         if self.forgotten:
             return True  # the exemption of `_cut_off` ends by the clock
-        match kind, what:
-            case "fed", Machine(node=Node() as node):
+        match what:
+            case Fed(Machine(node=Node() as node)):
                 membership = node.membership
                 read = (membership.config, membership.operating, membership.memory)
-                if read == self._read.get(id(node)):
-                    return False
+                changed = read != self._read.get(id(node))
                 self._read[id(node)] = read
-                return True
-            case "effect", (_, Emit()):
+                return changed
+            case Said(_, Emit()):
                 return False
-            case "store", (store, request, _, before):
+            case Stored(store, request, _, before):
                 return store.state.record is not before or isinstance(request, Exclude)
             case _:
                 return True
@@ -154,16 +155,18 @@ class Checker:
         """The situation arose in which the invariant could break."""
         self.exercised[_NAMES[rule]] += 1
 
-    def _cut_off(self, world: World, name: str) -> bool:
+    def _cut_off(self, world: World, node: Operating) -> bool:
         """A node of policy freeze that the store has forgotten and that cannot say so.
 
         No rule can protect it: nothing in the store knows of it. It suspends as soon as it is told.
         """
-        if world.config.lease_s or name not in self.forgotten:
+        if world.config.lease_s or (node.id, node.start[1]) not in self.forgotten:
             return False
-        machine = world.machines.get(name)
-        if machine is None:
-            return True
+        (machine,) = (
+            machine
+            for machine in world.machines.values()
+            if machine.node and machine.node.membership.memory.token == node.start[0]
+        )
         cut_until_s = max(machine.paused_until_s, machine.link.cut_until_s)
         return machine.link.cut or world.agenda.now_s < cut_until_s + _TELLING_S
 
@@ -183,9 +186,7 @@ class Checker:
 
     # --- what nodes do ----------------------------------------------------------------------------
 
-    def _operates(self, machine: Machine, version: Version | None) -> None:
-        if version is None:
-            return
+    def _operates(self, machine: Machine, version: Version) -> None:
         known = self.operated.get(machine.name)
         if machine.disk_lost and self.lost:
             known = None  # both that could remember have forgotten
@@ -199,28 +200,25 @@ class Checker:
         """The store forgot. What was told to replicas or to a member's disk must come back."""
         record = world.store.state.record
         remembered = [machine.disk.record for machine in world.machines.values()]
-        self.held = self.held and any(one and one.hold for one in [record, *remembered])
+        if not any(one and one.hold == self.held for one in [record, *remembered]):
+            self.held = None
         self.lost = True
         highest = max((node.version for node in world.operating()), default=None)
         acting = record.acting if record is not None else None
         if highest is not None and (acting is None or acting < highest):
             self._exercise("S10")
         members = world.store.state.members
-        self.forgotten = {name for name in self.members if name not in members}
+        for name, incarnation in self.members.items():
+            if name not in members or members[name].incarnation != incarnation:
+                self.forgotten.add((name, incarnation))
 
-    def _stored(
-        self,
-        world: World,
-        store: SimStore,
-        request: Request,
-        reply: Reply,
-        before: ClusterRecord | None,
-    ) -> None:
+    def _stored(self, world: World, stored: Stored) -> None:
+        store, request, reply = stored.store, stored.request, stored.reply
         record = store.state.record
         match request, reply:
             case Commit(), Done():
                 assert record is not None
-                self._committed(world, store, request, before)
+                self._committed(world, stored, request.step)
             case Commit(), Conflict() if request.step in (StepName.FLOOR, StepName.RAISED):
                 self._exercise("S1")  # something moved between the decision and its write
             case Commit(), Fenced():
@@ -228,14 +226,14 @@ class Checker:
             case Claim(token=token), Claimed(epoch=epoch):
                 assert record is not None
                 self._claimed(world, record.generation, epoch, token)
-            case Admit(id=name), Admitted():
-                self._joined(name)
-            case Attach(member=member), Attached() if member.id in store.state.members:
-                self._joined(member.id)
+            case Admit(id=name), Admitted(incarnation=incarnation):
+                self._joined(name, incarnation)
+            case Attach(member=member), Attached(incarnation=incarnation):
+                self._joined(member.id, incarnation)
             case Leave(id=name), Done():
-                self.members.discard(name)
+                self.members.pop(name, None)
             case Exclude(id=name), Done():
-                self.members.discard(name)
+                self.members.pop(name, None)
                 stone = store.state.excluded[name]
                 self.excluded.add((stone.token, stone.incarnation))
             case SetHold() | ReleaseHold(), _:
@@ -243,9 +241,9 @@ class Checker:
             case _:
                 self._kept_out(request, reply)
 
-    def _joined(self, name: str) -> None:
-        self.members.add(name)
-        self.forgotten.discard(name)
+    def _joined(self, name: str, incarnation: int) -> None:
+        self.members[name] = incarnation
+        self.forgotten.discard((name, incarnation))
 
     def _kept_out(self, request: Request, reply: Reply) -> None:
         """The rule that kept a node out is what the invariant hangs by."""
@@ -275,22 +273,20 @@ class Checker:
             if node is not None and node.mastership.holding and node.mastership.token != token:
                 self._exercise("S4")  # another one still takes itself for the master
 
-    def _hold_stored(
-        self, store: SimStore, request: SetHold | ReleaseHold, reply: Reply
-    ) -> None:
+    def _hold_stored(self, store: SimStore, request: SetHold | ReleaseHold, reply: Reply) -> None:
         record = store.state.record
         if isinstance(request, SetHold):
             if isinstance(reply, Done):
-                self.held = True
+                assert record is not None
+                self.held = record.hold
                 lowest = next_acting(store.state.members.values())
-                if record and record.acting and lowest and lowest > record.acting:
+                if record.acting and lowest and lowest > record.acting:
                     self._exercise("S12")
         elif record is not None and record.hold is None:
-            self.held = False  # also when its answer says that it may yet be lost
+            self.held = None  # also when its answer says that it may yet be lost
 
-    def _committed(
-        self, world: World, store: SimStore, request: Commit, before: ClusterRecord | None
-    ) -> None:
+    def _committed(self, world: World, stored: Stored, step: str) -> None:
+        store, before = stored.store, stored.before
         record = store.state.record
         assert record is not None
         key = (record.generation, record.epoch, record.revision)
@@ -298,21 +294,26 @@ class Checker:
         self.commits.add(key)
         if record.data is not None and (self.converted is None or record.data > self.converted):
             self.converted = record.data
-        was = before.acting if before is not None else None
-        self._hold(acting_not_back(was, record.acting))
-        self._hold(hold_holds(self.held, was, record.acting))
         if record.hold is None and before is not None and before.hold is not None:
-            self.held = False
+            self.held = None
+        was = before.acting if before is not None else None
+        held = self.held is not None and not _has_ended(self.held, store, world)
+        self._hold(acting_not_back(was, record.acting))
+        self._hold(hold_holds(held, was, record.acting))
         if was is not None and record.acting is not None and record.acting > was:
             self._raised(world, record.acting)
-        if request.step == StepName.FLOOR and any(
-            _silent(world, machine) for machine in self._hosts(world)
-        ):
-            self._exercise("S13")
-        if request.step == StepName.FLOOR_WITHDRAWN:
-            self._exercise("S14")
-        if request.step == StepName.COMPLETED:
-            self._completed(store, record)
+        self._stepped(world, store, record, step)
+
+    def _stepped(self, world: World, store: SimStore, record: ClusterRecord, step: str) -> None:
+        match step:
+            case StepName.FLOOR if any(_silent(world, host) for host in self._hosts(world)):
+                self._exercise("S13")
+            case StepName.FLOOR_WITHDRAWN:
+                self._exercise("S14")
+            case StepName.COMPLETED:
+                self._completed(store, record)
+            case _:
+                pass
 
     def _hosts(self, world: World) -> Iterator[Machine]:
         """The machines of the members that the store has not forgotten, impostors left out.
@@ -320,7 +321,8 @@ class Checker:
         Of the forgotten nothing can know; if they operate, S1 sees it.
         """
         for name, machine in world.machines.items():
-            if name in self.members and name not in self.forgotten:
+            registered = (name, self.members.get(name))
+            if name in self.members and registered not in self.forgotten:
                 yield machine
 
     def _raised(self, world: World, acting: Version) -> None:
@@ -351,3 +353,8 @@ def _silent(world: World, machine: Machine) -> bool:
     """It would not hear of a raise now."""
     paused = world.agenda.now_s < machine.paused_until_s
     return machine.node is None or paused or machine.link.cut
+
+
+def _has_ended(hold: Hold, store: SimStore, world: World) -> bool:
+    """It named its end, and that has come."""
+    return 0 < hold.until_ms <= store.now_ms(world.agenda.now_s)

@@ -1,4 +1,4 @@
-"""What careful operators do once the faults have stopped: they follow the remedies that are named."""
+"""What careful operators do once the faults have stopped: they follow the remedies."""
 
 from __future__ import annotations
 

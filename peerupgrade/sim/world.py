@@ -59,6 +59,7 @@ from peerupgrade.core.requests import (
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.events import Agenda
 from peerupgrade.sim.network import Link, Network
+from peerupgrade.sim.observed import Fed, Observed, Said, Started, Stored
 from peerupgrade.sim.servers import SimLockServer, SimStore
 from peerupgrade.sim.story import of_effect, of_request
 
@@ -118,7 +119,7 @@ class World:
 
     config: WorldConfig
     rng: Random
-    observe: Callable[[World, str, object], None]
+    observe: Callable[[World, Observed], None]
     agenda: Agenda = field(default_factory=Agenda)
     machines: dict[str, Machine] = field(default_factory=dict)
     store: SimStore = field(init=False)
@@ -171,7 +172,7 @@ class World:
         )
         if self.tracing:
             self.tell(f"{machine.name} starts with {config.installed}")
-        self.observe(self, "started", machine)
+        self.observe(self, Started(machine))
         self.feed(machine, Start())
         self.network.subscribe(machine, members=False)
 
@@ -212,18 +213,15 @@ class World:
         """Every node that operates at this moment, paused ones too."""
         found = []
         for machine in self.machines.values():
-            node = machine.node
-            if node is None or node.membership.operating is None:
+            membership = machine.node.membership if machine.node else None
+            version = membership.operating if membership else None
+            if membership is None or version is None:
                 continue
-            membership, config = node.membership, node.membership.config
+            config = membership.config
             if config.lease_s and self.clock_s(machine) >= membership.lease_deadline_s:
                 continue  # every guarded operation checks the clock first
             start = (membership.memory.token, membership.memory.incarnation)
-            found.append(
-                Operating(
-                    machine.name, start, config.installed, config.lowest, membership.operating
-                )
-            )
+            found.append(Operating(machine.name, start, config.installed, config.lowest, version))
         return found
 
     # --- inputs and effects -----------------------------------------------------------------------
@@ -243,7 +241,7 @@ class World:
             if machine.life != life:
                 break  # it has died in between
             self._carry_out(machine, effect)
-        self.observe(self, "fed", machine)
+        self.observe(self, Fed(machine))
 
     def later(self, machine: Machine, delay_s: float, event: Input) -> None:
         """Feed an input in a while, if that process still lives."""
@@ -316,6 +314,9 @@ class World:
             return
         if self.tracing:
             self.log(f"{machine.name} -> {effect}")
+        self._perform(machine, effect)
+
+    def _perform(self, machine: Machine, effect: Effect) -> None:
         match effect:
             case CallStore():
                 self.network.call_store(machine, effect)
@@ -326,15 +327,25 @@ class World:
             case Stopped():
                 self.agenda.after(0.0, partial(self._end, machine, machine.life))
             case WatchMembers(on):
-                machine.watching = on
-                if on:
-                    self.network.subscribe(machine, members=True)
-            case Remember() | Switch() | Drain() | RunBefore():
-                self._locally(machine, effect)
+                self._watch_members(machine, on=on)
+            case Remember():
+                self._remember(machine, effect)
+            case Switch():
+                self._switch(machine, effect)
+            case Drain(_, attempt):
+                took_s = self.rng.uniform(0.0, 0.05)
+                self._conclude_later(machine, took_s, effect, Drained(attempt))
+            case RunBefore():
+                self._run_before(machine, effect)
             case Operate() | Emit():
                 if self.tracing:
                     self.tell(of_effect(machine.name, effect))
-                self.observe(self, "effect", (machine, effect))
+                self.observe(self, Said(machine, effect))
+
+    def _watch_members(self, machine: Machine, *, on: bool) -> None:
+        machine.watching = on
+        if on:
+            self.network.subscribe(machine, members=True)
 
     def _set_timer(self, machine: Machine, effect: SetTimer) -> None:
         timer, token, life = effect.timer, effect.token, machine.life
@@ -352,21 +363,6 @@ class World:
             self.kill(machine)
 
     # --- what happens on the machine itself -------------------------------------------------------
-
-    def _locally(
-        self, machine: Machine, effect: Remember | Switch | Drain | RunBefore
-    ) -> None:
-        match effect:
-            case Remember():
-                self._remember(machine, effect)
-            case Switch():
-                self._switch(machine, effect)
-            case Drain(_, attempt):
-                self._conclude_later(
-                    machine, self.rng.uniform(0.0, 0.05), effect, Drained(attempt)
-                )
-            case RunBefore():
-                self._run_before(machine, effect)
 
     def _remember(self, machine: Machine, effect: Remember) -> None:
         life = machine.life
@@ -417,7 +413,7 @@ class World:
         if self.tracing:
             self.log(f"store: {who}: {request} => {reply}")
             self.tell(of_request(who, request, reply))
-        self.observe(self, "store", (store, request, reply, before))
+        self.observe(self, Stored(store, request, reply, before))
         self.network.publish(heard, store)
         return reply
 

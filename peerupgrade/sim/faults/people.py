@@ -56,7 +56,8 @@ def roll_back(hand: Hand) -> bool:
         for machine in hand.world.machines.values()
         if machine.node is not None and hand.world.versions[machine.version] > record.acting
     ]
-    return any([_take_back(hand, machine) for machine in ahead])
+    taken_back = [_take_back(hand, machine) for machine in ahead]
+    return any(taken_back)
 
 
 def _take_back(hand: Hand, machine: Machine) -> bool:

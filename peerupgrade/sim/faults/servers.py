@@ -5,6 +5,7 @@ from __future__ import annotations
 from peerupgrade.core.store import LockState
 from peerupgrade.sim.faults.hand import Hand
 from peerupgrade.sim.faults.network import reconnect
+from peerupgrade.sim.observed import Lost
 
 
 def _reconnect_all(hand: Hand) -> None:
@@ -37,7 +38,7 @@ def forget(hand: Hand) -> bool:
 
     def back() -> None:
         store.lose()
-        hand.world.observe(hand.world, "lost", None)
+        hand.world.observe(hand.world, Lost())
         _reconnect_all(hand)
 
     hand.later(0.1, 3.0, back)
@@ -51,7 +52,7 @@ def split(hand: Hand) -> bool:
     if not (world.store.with_replica and world.store.up and machines):
         return False
     old = world.store.abandon(world.agenda.now_s)
-    world.observe(world, "lost", None)
+    world.observe(world, Lost())
     left_behind = hand.rng.sample(machines, hand.rng.randint(1, len(machines)))
     for machine in left_behind:
         machine.link.abandoned = old
@@ -70,7 +71,7 @@ def split(hand: Hand) -> bool:
 def wipe(hand: Hand) -> bool:
     """FLUSHALL."""
     hand.world.store.wipe()
-    hand.world.observe(hand.world, "lost", None)
+    hand.world.observe(hand.world, Lost())
     return True
 
 
