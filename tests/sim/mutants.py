@@ -19,6 +19,7 @@ MEMBERSHIP = "peerupgrade.core.membership"
 BLOCKERS, ACTING = "peerupgrade.core.blockers", "peerupgrade.core.acting"
 RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
 MASTER = "peerupgrade.core.master"
+SERVERS, WORLD = "peerupgrade.sim.servers", "peerupgrade.sim.world"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ MUTANTS = [
         ADMISSION,
         "if record.acting is not None and request.installed < record.acting:",
         "if False:",
+    ),
+    Mutant(
+        "R5",
+        "only members that serve count",
+        BLOCKERS,
+        "return min((member.installed for member in members), default=None)",
+        "return min((m.installed for m in members if m.standing == 'serving'), default=None)",
     ),
     Mutant(
         "R6",
@@ -161,6 +169,13 @@ MUTANTS = [
         "    return\n",
     ),
     Mutant(
+        "R18",
+        "the data version rises before the replicas have the data",
+        ACTING,
+        "if not progress.durable:  # R18",
+        "if False:  # R18",
+    ),
+    Mutant(
         "R19",
         "a silent member does not block",
         BLOCKERS,
@@ -176,11 +191,25 @@ MUTANTS = [
         "        if record is None",
     ),
     Mutant(
+        "R21",
+        "a primary without its replica goes on",
+        SERVERS,
+        "return not self.full and now_s < self.refuses_writes_from_s",
+        "return not self.full",
+    ),
+    Mutant(
         "R22",
         "the commit does not look for a hold",
         DECISIONS,
         "if rises and record.hold is not None:",
         "if False:",
+    ),
+    Mutant(
+        "R23",
+        "a hold is acknowledged before it is durable",
+        WORLD,
+        'return Failed("the replicas have not confirmed it")',
+        "return Done(reply.view, durable=False)",
     ),
     Mutant(
         "R24",

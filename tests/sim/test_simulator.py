@@ -21,7 +21,7 @@ def test_no_seed_breaks_an_invariant_or_fails_to_converge():
     assert campaign.never_exercised == []
 
 
-def test_shrinking_leaves_the_faults_that_matter(monkeypatch):
+def test_shrinking_leaves_what_matters(monkeypatch):
     """An invariant that four operating nodes break needs no fault at all."""
     broken = lambda operating: "S7: broken" if len(operating) == 4 else None  # noqa: E731
     monkeypatch.setattr(checker, "mutually_understood", broken)
@@ -29,8 +29,16 @@ def test_shrinking_leaves_the_faults_that_matter(monkeypatch):
     assert failed.problem == "S7: broken"
     smallest = shrink(3, 5, lambda left: None)
     assert smallest.problem == "S7: broken"
-    assert smallest.struck == []
+    assert [one.kind for one in smallest.happened] == ["node started"] * 4
     assert any("operates at" in line for line in smallest.story)
+
+
+def test_an_assertion_of_the_core_is_a_problem_of_the_seed(monkeypatch):
+    def fail(*_):
+        raise AssertionError("cannot be")
+
+    monkeypatch.setattr(checker, "given_once", fail)
+    assert run_seed(1).problem == "AssertionError: cannot be"
 
 
 def test_the_same_seed_is_the_same_run_in_every_process():
