@@ -93,6 +93,7 @@ class Checker:
     lost: bool = False
     converted: Version | None = None
     forgotten: set[tuple[str, int]] = field(default_factory=set)  # registrations that it lost
+    _exempting: bool = False  # somebody is cut off, as `_cut_off` says
     _read: dict[int, tuple[object, ...]] = field(default_factory=dict)  # of each process, last
 
     def observe(self, world: World, what: Observed) -> None:
@@ -118,7 +119,9 @@ class Checker:
     # --- this moment ------------------------------------------------------------------------------
 
     def _moment(self, world: World) -> None:
-        operating = [node for node in world.operating() if not self._cut_off(world, node)]
+        everybody = world.operating()
+        operating = [node for node in everybody if not self._cut_off(world, node)]
+        self._exempting = len(operating) < len(everybody)
         record = world.store.state.record
         verified = record is not None and record.identity == world.store.identity
         self._hold(acting_not_above_installed(record if verified else None, operating))
@@ -131,8 +134,8 @@ class Checker:
 
     def _may_matter(self, what: Observed) -> bool:
         """Most events change nothing that the invariants of a moment read."""
-        if self.forgotten:
-            return True  # the exemption of `_cut_off` ends by the clock
+        if self._exempting:
+            return True  # that ends by the clock
         match what:
             case Fed(Machine(node=Node() as node)):
                 membership = node.membership
