@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from peerupgrade.core.effects import Memory
-from peerupgrade.core.record import ClusterRecord, Member, Standing, Tombstone
+from peerupgrade.core.record import ClusterRecord, Member, Slot, Standing, Tombstone
 from peerupgrade.core.requests import (
     Beat,
     DoubtHeard,
@@ -84,6 +84,15 @@ def tombstone_from_fields(fields: Mapping[str, str]) -> Tombstone:
         DataError: as for the record.
     """
     return _from_fields(Tombstone, fields)
+
+
+def slot_from_fields(fields: Mapping[str, str]) -> Slot:
+    """A slot from its map of strings; only the store writes them.
+
+    Raises:
+        DataError: as for the record.
+    """
+    return _from_fields(Slot, fields)
 
 
 def request_to_fields(request: Request) -> _Fields:

@@ -48,7 +48,9 @@ from peerupgrade.core.requests import (
     Reply,
     Report,
     Request,
+    ReturnSlot,
     SetHold,
+    TakeSlot,
     Unverified,
     View,
 )
@@ -58,6 +60,7 @@ from peerupgrade.wire import (
     record_from_fields,
     record_to_fields,
     request_to_fields,
+    slot_from_fields,
     tombstone_from_fields,
 )
 
@@ -71,13 +74,17 @@ _NAMES: Mapping[type[Request], str] = {
     Exclude: "exclude",
     SetHold: "hold",
     ReleaseHold: "hold",
+    TakeSlot: "take_slot",
+    ReturnSlot: "return_slot",
     Claim: "claim",
     Commit: "commit",
     Attach: "attach",
 }
 _SCRIPTS = {kind: Script("_prelude", name) for kind, name in _NAMES.items()}
 _HINT = "see whether another program uses the same keys"
-_DURABLE = (SetHold, ReleaseHold, Claim, Commit)
+_DURABLE = (SetHold, ReleaseHold, TakeSlot, Claim, Commit)
+_PROMISES = (SetHold, ReleaseHold, TakeSlot)  # acknowledged only once they are durable
+_SLOT = "_slot:"
 
 
 class RedisStore:
@@ -158,7 +165,7 @@ class RedisStore:
         confirmed = await self._wait(needed) if needed else 0
         if confirmed >= needed:
             return reply
-        if isinstance(request, SetHold | ReleaseHold):  # R23
+        if isinstance(request, _PROMISES):  # R23, R29
             return Failed(
                 f"it is written, but only {confirmed} of {needed} replicas have confirmed it, so a "
                 "failover could forget it: bring the replicas back, then do it again"
@@ -284,6 +291,11 @@ def _snapshot(
         excluded={
             node_id: tombstone_from_fields(_decoded(text))
             for node_id, text in _map(excluded).items()
+        },
+        slots={
+            name.removeprefix(_SLOT): slot_from_fields(_decoded(text))
+            for name, text in fields.items()
+            if name.startswith(_SLOT)
         },
     )
 

@@ -80,6 +80,7 @@ def _app() -> App:
     from peerupgrade.cli.members import exclude, members
     from peerupgrade.cli.node import node
     from peerupgrade.cli.sim import sim
+    from peerupgrade.cli.slot import give_back, take
     from peerupgrade.cli.watch import watch
 
     codes = "\n".join(f"  {code.value:>3}  {text}" for code, text in EXIT_CODES.items())
@@ -109,6 +110,12 @@ def _app() -> App:
     master.command(show)
     master.command(resign)
     app.command(master)
+    slot = App(
+        name="slot", group=change, help="The permission to take a node down.", help_epilogue=""
+    )
+    slot.command(take)
+    slot.command(give_back, name="return")
+    app.command(slot)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")
     return app
 

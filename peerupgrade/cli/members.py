@@ -46,6 +46,9 @@ def members(*, target: Target = DEFAULT) -> None:
             f"{plain(stone['name'])} was excluded {ago} ago by {plain(stone['by'])}:"
             f" {plain(stone['reason'])}"
         )
+    for slot in answer["slots"]:
+        ago = age(slot["at_ms"], answer["now_ms"])
+        print(f"{plain(slot['name'])} may be taken down, by {plain(slot['by'])} since {ago}")
 
 
 def exclude(

@@ -156,6 +156,13 @@ def nobody_locked_out(acting: Version, stopped: Mapping[str, Version]) -> str | 
     return None
 
 
+def within_budget(down: Collection[str], budget: int) -> str | None:
+    """S15: never more nodes down by permission than the budget says."""
+    if len(down) > budget:
+        return f"S15: {', '.join(sorted(down))} are down at once, the budget is {budget}"
+    return None
+
+
 def complete_in_truth(record: ClusterRecord, members: Iterable[Member]) -> str | None:
     """S16: an upgrade is called complete only when it is."""
     for member in members:

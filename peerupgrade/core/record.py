@@ -126,6 +126,17 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """R29: the permission to take one member down; it lasts until it is given back."""
+
+    id: str
+    by: str
+    at_ms: int
+    incarnation: int  # of the member when it was given
+    away: int = 0  # 1: that incarnation has been away since
+
+
+@dataclass(frozen=True, slots=True)
 class Tombstone:
     """A member that was excluded; its incarnation never returns."""
 
@@ -149,6 +160,7 @@ class Snapshot:
     quarantine_until_ms: int = 0  # names the doubt, too
     doubted_at_ms: int = 0  # when that began
     excluded: Mapping[str, Tombstone] = field(default_factory=dict)
+    slots: Mapping[str, Slot] = field(default_factory=dict)
 
     @property
     def verified(self) -> bool:

@@ -81,17 +81,51 @@ def _words(refused: Refused, node_id: str, installed: Version, lowest: Version) 
                 " cluster now acts with members that have nothing newer",
                 "install the newer version on all members, or remove this node's state directory",
             )
+        case "may_be_alive" | "lease_runs":
+            return _exclusion_words(refused.rule, node_id)
+        case "budget_spent" | "slot_taken" | "slot_in_use" | "no_slot":
+            return _slot_words(refused.rule, node_id)
+        case "no_hold":
+            return ("no hold is set", "peerupgrade status shows the cluster")
+        case rule:
+            return (f"the store refused: {rule}", "peerupgrade why shows what stands in the way")
+
+
+def _exclusion_words(rule: str, node_id: str) -> tuple[str, str]:
+    match rule:
         case "may_be_alive":
             return (
                 f"node {node_id!r} goes on through outages and may be alive",
                 "make sure that its process is stopped, then: --confirm-stopped",
             )
-        case "lease_runs":
+        case _:
             return (
                 f"node {node_id!r} may still operate: its lease has not ended",
                 "wait for its end, or stop it and say --confirm-stopped",
             )
-        case "no_hold":
-            return ("no hold is set", "peerupgrade status shows the cluster")
-        case rule:
-            return (f"the store refused: {rule}", "peerupgrade why shows what stands in the way")
+
+
+def _slot_words(rule: str, node_id: str) -> tuple[str, str]:
+    match rule:
+        case "budget_spent":
+            return (
+                f"{node_id!r} must not be taken down: enough others are down already, or are about"
+                " to be",
+                "wait until they operate again; peerupgrade members names them",
+            )
+        case "slot_taken":
+            return (
+                f"somebody else has the permission to take {node_id!r} down",
+                "peerupgrade members says who",
+            )
+        case "slot_in_use":
+            return (
+                f"{node_id!r} has not been down and up again since its slot was taken",
+                f"start {node_id}; or say that it was not taken down (--unused), or, when it is no"
+                " member any more, that it does not come back (--gone)",
+            )
+        case _:
+            return (
+                f"nobody has the permission to take {node_id!r} down",
+                "peerupgrade members shows who has one",
+            )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
 from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing, Tombstone
@@ -106,6 +107,32 @@ class ReleaseHold:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeSlot:
+    """Ask whether a member may be taken down; `budget`: at most so many may be down at once."""
+
+    id: str
+    by: str
+    budget: int
+
+
+class Outcome(StrEnum):
+    """What has become of a member that might be taken down."""
+
+    UP = "up"  # it was down, and operates again
+    UNUSED = "unused"  # it was not taken down after all
+    GONE = "gone"  # it is no member any more and does not come back
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnSlot:
+    """Give a slot back. That it is `UP` the store sees; the rest is the word of whoever asks."""
+
+    id: str
+    by: str
+    outcome: Outcome = Outcome.UP
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Take the next epoch; the lock in the store must hold `token`."""
 
@@ -155,10 +182,14 @@ Request: TypeAlias = (
     | Exclude
     | SetHold
     | ReleaseHold
+    | TakeSlot
+    | ReturnSlot
     | Claim
     | Commit
     | Attach
 )
+
+OperatorRequest: TypeAlias = SetHold | ReleaseHold | TakeSlot | ReturnSlot | Exclude
 
 # --- answered by the store ------------------------------------------------------------------------
 

@@ -20,7 +20,15 @@ from typing import Annotated, TypeVar
 import msgspec
 from aiohttp import web
 
-from peerupgrade.core.requests import Done, ReleaseHold, Reply, SetHold
+from peerupgrade.core.requests import (
+    Done,
+    Outcome,
+    ReleaseHold,
+    Reply,
+    ReturnSlot,
+    SetHold,
+    TakeSlot,
+)
 from peerupgrade.errors import ConfigError, RefusedError, UnavailableError
 from peerupgrade.http import model
 from peerupgrade.http.guard import HttpError, make_guard, say_errors
@@ -73,8 +81,24 @@ class _Exclude(_Body, frozen=True, kw_only=True):
     confirm_stopped: bool = False
 
 
+class _TakeSlot(_Body, frozen=True, kw_only=True):
+    name: _Line
+    by: _Line
+    budget: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+
+
+class _ReturnSlot(_Body, frozen=True, kw_only=True):
+    name: _Line
+    by: _Line
+    outcome: Outcome = Outcome.UP
+
+
 class _Away(_Body, frozen=True, kw_only=True):
     away: bool
+
+
+def _no_member(name: str) -> HttpError:
+    return HttpError(404, f"there is no member {name!r}", "peerupgrade members lists them")
 
 
 async def _body(request: web.Request, kind: type[_T]) -> _T:
@@ -125,6 +149,8 @@ class _Api:
         router.add_post("/v1/hold", self.hold)
         router.add_post("/v1/release", self.release)
         router.add_post("/v1/exclude", self.exclude)
+        router.add_post("/v1/slot/take", self.take_slot)
+        router.add_post("/v1/slot/return", self.return_slot)
         router.add_post("/v1/resign", self.resign)
         router.add_post("/v1/away", self.away)
 
@@ -212,10 +238,20 @@ class _Api:
         try:
             await self.view.exclude(asked.name, asked.by, asked.reason, asked.confirm_stopped)
         except KeyError:
-            raise HttpError(
-                404, f"there is no member {asked.name!r}", "peerupgrade members lists them"
-            ) from None
+            raise _no_member(asked.name) from None
         return web.json_response({"excluded": asked.name})
+
+    async def take_slot(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _TakeSlot)
+        try:
+            reply = await self.view.change(TakeSlot(asked.name, asked.by, asked.budget))
+        except KeyError:
+            raise _no_member(asked.name) from None
+        return _changed(reply)
+
+    async def return_slot(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _ReturnSlot)
+        return _changed(await self.view.change(ReturnSlot(asked.name, asked.by, asked.outcome)))
 
     async def resign(self, request: web.Request) -> web.Response:
         await _body(request, _Nothing)

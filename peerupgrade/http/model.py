@@ -19,6 +19,7 @@ from peerupgrade.core.record import (
     Completion,
     Hold,
     Member,
+    Slot,
     Tombstone,
     Upgrade,
     newer,
@@ -108,9 +109,10 @@ def record_json(record: ClusterRecord | None) -> Json:
 
 
 def members_json(ledger: Ledger) -> Json:
-    """Every member, and every exclusion that is remembered, by name."""
+    """Every member, exclusion that is remembered, and slot, by name."""
     assert ledger.snapshot is not None
     record, members = ledger.snapshot.record, ledger.snapshot.members
+    slots = ledger.snapshot.slots
     master = record.master if record is not None else ""
     return {
         **_freshness(ledger),
@@ -119,6 +121,7 @@ def members_json(ledger: Ledger) -> Json:
             _tombstone(stone)
             for stone in sorted(ledger.snapshot.excluded.values(), key=lambda stone: stone.id)
         ],
+        "slots": [_slot(slots[name]) for name in sorted(slots)],
     }
 
 
@@ -250,6 +253,10 @@ def _tombstone(stone: Tombstone) -> Json:
         "reason": stone.reason,
         **_time("at", stone.at_ms),
     }
+
+
+def _slot(slot: Slot) -> Json:
+    return {"name": slot.id, "by": slot.by, **_time("at", slot.at_ms)}
 
 
 def _blocker(blocker: Blocker) -> Json:

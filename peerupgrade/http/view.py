@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from peerupgrade.core.blockers import Blocker
 from peerupgrade.core.record import ClusterRecord, Snapshot
-from peerupgrade.core.requests import Exclude, ReleaseHold, Reply, SetHold
+from peerupgrade.core.requests import OperatorRequest, Reply
 from peerupgrade.core.status import NodeStatus
 
 
@@ -78,13 +78,14 @@ class NodeView(Protocol):
         """
         ...
 
-    async def change(self, request: SetHold | ReleaseHold | Exclude) -> Reply:
+    async def change(self, request: OperatorRequest) -> Reply:
         """Ask the store for a change.
 
         Returns:
             `Done`; any other reply is raised.
 
         Raises:
+            KeyError: there is no member of this name.
             RefusedError: a rule forbids it.
             UnavailableError: the store does not answer; it may or may not have been done.
         """

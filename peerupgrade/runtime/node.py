@@ -34,11 +34,11 @@ from peerupgrade.core.requests import (
     Exclude,
     Failed,
     NotMember,
+    OperatorRequest,
     ReadAll,
     Refused,
-    ReleaseHold,
     Reply,
-    SetHold,
+    TakeSlot,
 )
 from peerupgrade.core.status import NodeStatus, local_blockers, node_status
 from peerupgrade.core.versions import Version, parse_version
@@ -386,10 +386,11 @@ class Node:
         """
         return await self._ports.store.history(count)
 
-    async def change(self, request: SetHold | ReleaseHold | Exclude) -> Reply:
+    async def change(self, request: OperatorRequest) -> Reply:
         """Ask the store for a change.
 
         Raises:
+            KeyError: there is no member of this name.
             RefusedError: a rule forbids it.
             UnavailableError: the store does not answer; it may or may not have been done.
         """
@@ -399,7 +400,7 @@ class Node:
             case Done():
                 return reply
             case Refused():
-                subject = request.id if isinstance(request, Exclude) else config.id
+                subject = getattr(request, "id", config.id)
                 raise explain(reply, subject, config.installed, config.lowest)
             case Failed(reason):
                 raise UnavailableError(
@@ -408,7 +409,7 @@ class Node:
             case Conflict():
                 raise RefusedError("the member has changed meanwhile", hint="look again")
             case NotMember():
-                assert isinstance(request, Exclude)
+                assert isinstance(request, Exclude | TakeSlot)
                 raise KeyError(request.id)
             case _:
                 raise RefusedError(

@@ -24,6 +24,7 @@ from peerupgrade.core.invariants import (
     nobody_passed,
     node_not_back,
     remembered_first,
+    within_budget,
     within_supported,
     written_once,
 )
@@ -50,7 +51,8 @@ from peerupgrade.core.requests import (
     SetHold,
 )
 from peerupgrade.core.versions import Version
-from peerupgrade.sim.observed import Fed, Lost, Observed, Said, Started, Stored
+from peerupgrade.sim.observed import Fed, Lost, Observed, Said, Started, Stored, TakenDown
+from peerupgrade.sim.orchestrator import BUDGET
 from peerupgrade.sim.servers import SimStore
 from peerupgrade.sim.world import Machine, World
 
@@ -67,6 +69,7 @@ INVARIANTS = (
     "S12 hold holds",
     "S13 no member passed",
     "S14 nobody locked out",
+    "S15 never more down than permitted",
     "S16 complete once and truly",
 )
 _NAMES = {name.partition(" ")[0]: name for name in INVARIANTS}
@@ -93,6 +96,7 @@ class Checker:
     lost: bool = False
     converted: Version | None = None
     forgotten: set[tuple[str, int]] = field(default_factory=set)  # registrations that it lost
+    taken_down: set[str] = field(default_factory=set)  # by permission, and not yet up again
     _exempting: bool = False  # somebody is cut off, as `_cut_off` says
     _read: dict[int, tuple[object, ...]] = field(default_factory=dict)  # of each process, last
 
@@ -105,6 +109,9 @@ class Checker:
         match what:
             case Said(machine, Operate(version)) if version is not None:
                 self._operates(machine, version)
+            case TakenDown(machine):
+                self.taken_down.add(machine.name)
+                self._hold(within_budget(self.taken_down, BUDGET))
             case Started(machine) if machine.name in self.operated:
                 self._exercise("S5")
             case Stored():
@@ -196,6 +203,7 @@ class Checker:
         self._hold(node_not_back(machine.name, known, version, store_lost=self.lost))
         self._hold(remembered_first(machine.name, version, machine.disk.record))
         self.operated[machine.name] = version
+        self.taken_down.discard(machine.name)
 
     # --- what the store does ----------------------------------------------------------------------
 
@@ -210,6 +218,7 @@ class Checker:
         acting = record.acting if record is not None else None
         if highest is not None and (acting is None or acting < highest):
             self._exercise("S10")
+        self.taken_down &= set(world.store.state.slots)  # a single server forgets slots, too
         members = world.store.state.members
         for name, incarnation in self.members.items():
             if name not in members or members[name].incarnation != incarnation:
@@ -255,6 +264,8 @@ class Checker:
             if record is not None and record.data is not None and request.lowest > record.data:
                 self._exercise("S6")
         match reply:
+            case Refused(rule="budget_spent"):
+                self._exercise("S15")
             case Refused(rule="installed_below_acting"):
                 self._exercise("S1")
             case Refused(rule="installed_below_floor"):

@@ -47,8 +47,15 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenDown:
+    """An orchestrator takes a machine's process down, by permission."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The store has forgotten what it had acknowledged."""
 
 
-Observed: TypeAlias = Started | Fed | Said | Stored | Lost
+Observed: TypeAlias = Started | Fed | Said | Stored | TakenDown | Lost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from peerupgrade.core.blockers import Blocker, Code, all_blockers
 from peerupgrade.core.effects import Memory
 from peerupgrade.core.membership import NodeState
-from peerupgrade.core.requests import Exclude, Refused, ReleaseHold
+from peerupgrade.core.requests import Exclude, Outcome, Refused, ReleaseHold, ReturnSlot
 from peerupgrade.core.store import snapshot
 from peerupgrade.sim.world import Machine, World
 
@@ -25,6 +25,10 @@ def help_out(world: World, newest: int) -> None:
     acting = record.acting if record is not None else None
     if record is not None and record.hold is not None:
         world.do(ReleaseHold("operator"), "operator")
+    for node_id in list(world.store.state.slots):
+        known = node_id in world.store.state.members
+        outcome = Outcome.UNUSED if known else Outcome.GONE
+        world.do(ReturnSlot(node_id, "operator", outcome), "operator")
     for blocker in ledger(world):
         if blocker.code in _GONE:
             _exclude_old_self(world, blocker.subject)

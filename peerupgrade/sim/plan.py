@@ -17,11 +17,11 @@ from peerupgrade.sim.faults import FAULTS, Hand
 from peerupgrade.sim.world import World, WorldConfig
 
 FAULTS_S = 40.0
-_UPGRADES_S = (8.0, 28.0)
+_UPGRADES_S = (7.0, 22.0)
 _SYNC_S = (0.2, 2.0)  # how often the store's disk or replica gets what was written
 _ODDS = 0.4  # that a seed uses a kind of fault
 _TIMES_MAX = 4
-_ARMED = (4, 10)  # crash points of each seed
+_ARMED = (4, 12)  # crash points of each seed
 
 START, UPGRADE = "node started", "node upgraded"
 

@@ -100,6 +100,8 @@ def _heal(world: World) -> None:
     world.tell("the faults stop")
     world.network.calm()
     world.traps.clear()
+    for orchestrator in world.orchestrators.values():
+        orchestrator.alive = False
     store = world.store
     store.replica_up, store.full = True, False
     if not store.up:
@@ -131,6 +133,7 @@ def _converged(world: World) -> bool:
     return (
         record.acting == record.data == version
         and record.upgrade is None
+        and not world.store.state.slots
         and len(operating) == len(world.machines)
         and all(node.version == version for node in operating)
     )

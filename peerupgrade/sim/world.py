@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
+from typing import TYPE_CHECKING
 
 from peerupgrade.core.crashpoints import deed
 from peerupgrade.core.effects import (
@@ -55,6 +56,7 @@ from peerupgrade.core.requests import (
     Reply,
     Request,
     SetHold,
+    TakeSlot,
 )
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.events import Agenda
@@ -62,6 +64,9 @@ from peerupgrade.sim.network import Link, Network
 from peerupgrade.sim.observed import Fed, Observed, Said, Started, Stored
 from peerupgrade.sim.servers import SimLockServer, SimStore
 from peerupgrade.sim.story import of_effect, of_request
+
+if TYPE_CHECKING:
+    from peerupgrade.sim.orchestrator import Orchestrator
 
 _WAKE_S = 1e-6  # a machine that was paused goes on just after everything of that moment
 
@@ -126,6 +131,7 @@ class World:
     locks: list[SimLockServer] = field(init=False)
     network: Network = field(init=False)
     traps: dict[str, Trap] = field(default_factory=dict)  # by crash point
+    orchestrators: dict[str, Orchestrator] = field(default_factory=dict)
     sprung: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
@@ -407,7 +413,7 @@ class World:
         store = store or self.store
         before = store.state.record
         reply, heard = store.execute(request, self.agenda.now_s)
-        waits = isinstance(request, Commit | Claim | SetHold | ReleaseHold)
+        waits = isinstance(request, Commit | Claim | SetHold | ReleaseHold | TakeSlot)
         if waits and isinstance(reply, Done | Claimed) and store.with_replica:
             reply = reply if store.replicate() else _not_durable(request, reply)
         if self.tracing:
@@ -432,7 +438,7 @@ class World:
 
 
 def _not_durable(request: Request, reply: Done | Claimed) -> Reply:
-    if isinstance(request, SetHold | ReleaseHold):
+    if isinstance(request, SetHold | ReleaseHold | TakeSlot):
         return Failed("the replicas have not confirmed it")
     if isinstance(reply, Claimed):
         return Claimed(reply.epoch, reply.view, durable=False)

@@ -28,9 +28,9 @@ from fake_node import (
 )
 
 import peerupgrade
-from peerupgrade.cli import EXIT_CODES, installed, main, show
+from peerupgrade.cli import EXIT_CODES, installed, main, show, slot
 from peerupgrade.cli.watch import RETRY_S
-from peerupgrade.core.requests import ReleaseHold, SetHold
+from peerupgrade.core.requests import Outcome, ReleaseHold, ReturnSlot, SetHold, TakeSlot
 from peerupgrade.errors import ExitCode, RefusedError, UnavailableError
 from peerupgrade.http.discovery import publish
 from peerupgrade.http.view import Finding
@@ -140,6 +140,8 @@ def test_status_says_when_the_store_is_in_doubt(run, node):
         (("hold", "--reason", "x"), "cluster"),
         (("release",), "cluster"),
         (("exclude", "n2", "--reason", "x"), "excluded"),
+        (("slot", "take", "n2"), "cluster"),
+        (("slot", "return", "n2"), "cluster"),
     ],
 )
 @pytest.mark.parametrize("flag", ["-o", "--output"])
@@ -153,11 +155,14 @@ def test_members_fit_80_columns_and_are_sorted(run, node):
     code, out, _ = run("members")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    head, first, second, excluded = (line.split() for line in out.splitlines() if line.strip())
+    head, first, second, excluded, slot = (
+        line.split() for line in out.splitlines() if line.strip()
+    )
     assert head == ["NAME", "STANDING", "INSTALLED", "OPERATING", "LOWEST", "ROLE", "ADDRESS"]
     assert first == ["n1", "serving", "2.0", "1.0", "1.0", "master", "10.0.0.1:1"]
     assert second == ["n2", "serving", "1.0", "1.0", "1.0", "-", "-"]
     assert " ".join(excluded) == "n3 was excluded 1m ago by ann@desk: disk broken"
+    assert " ".join(slot) == "n2 may be taken down, by bob@desk since 5.0s"
 
 
 def test_what_does_not_fit_a_column_is_not_lost(run, node):
@@ -166,7 +171,7 @@ def test_what_does_not_fit_a_column_is_not_lost(run, node):
     ledger = node.the_ledger
     node.the_ledger = replace(ledger, snapshot=replace(ledger.snapshot, members=members))
     _, out, _ = run("members")
-    assert out.count("w") == 91  # with "was excluded"
+    assert out.count("w") == 92  # with "was excluded" and "taken down"
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -255,6 +260,33 @@ def test_exclude_hands_everything_on(run, node):
     assert "n2 is excluded" in err
     run("exclude", "n2", "--reason", "gone", "--by", "ann")
     assert node.asked == [("n2", "ann", "gone", True), ("n2", "ann", "gone", False)]
+
+
+def test_slots_are_taken_and_returned(run, node):
+    code, out, err = run("slot", "take", "n2", "--budget", "2", "--by", "ann")
+    assert (code, out, err) == (0, "", "peerupgrade: n2 may be taken down\n")
+    code, out, err = run("slot", "return", "n2", "--by", "ann")
+    assert (code, out, err) == (0, "", "peerupgrade: the slot of n2 is free\n")
+    run("slot", "return", "n2", "--by", "ann", "--gone")
+    assert node.asked == [
+        TakeSlot("n2", "ann", 2),
+        ReturnSlot("n2", "ann", Outcome.UP),
+        ReturnSlot("n2", "ann", Outcome.GONE),
+    ]
+    assert run("slot", "return", "n2", "--gone", "--unused")[0] == ExitCode.USAGE
+
+
+def test_a_slot_is_waited_for_as_long_as_it_may_yet_be_given(run, node, monkeypatch):
+    def free(_):
+        node.error = None
+
+    monkeypatch.setattr(slot.time, "sleep", free)
+    node.error = RefusedError("n1 is down", rule="budget_spent")
+    code, _, err = run("slot", "take", "n2", "--wait")
+    assert code == 0
+    assert err == "peerupgrade: waiting: n1 is down\npeerupgrade: n2 may be taken down\n"
+    node.error = RefusedError("no slot", rule="no_slot")
+    assert run("slot", "return", "n2", "--wait")[0] == ExitCode.REFUSED
 
 
 def test_master_show_and_resign(run, node):
@@ -394,6 +426,8 @@ def test_every_exit_code_is_documented(run):
         ("exclude",),
         ("master", "show"),
         ("master", "resign"),
+        ("slot", "take"),
+        ("slot", "return"),
         ("history",),
         ("doctor",),
     ],

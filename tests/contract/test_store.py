@@ -49,14 +49,17 @@ from peerupgrade.core.requests import (
     Leave,
     MemberHeard,
     NotMember,
+    Outcome,
     Read,
     ReadAll,
     Refused,
     Release,
     ReleaseHold,
     Report,
+    ReturnSlot,
     SetHold,
     Subscribed,
+    TakeSlot,
     Unverified,
     View,
 )
@@ -393,6 +396,17 @@ async def formed(stage, version=V1, *nodes):
     await stage.call(commit(stage, step="formed", **acting(version)))
 
 
+def serves(stage, node_id, incarnation, **rest):
+    """A member's word that it operates as the record says."""
+    rest = {
+        "standing": Standing.SERVING,
+        "seen": 2,
+        "operating": V1,
+        "operating_revision": 2,
+    } | rest
+    return Report(node_id, incarnation, "g", next(numbers), **rest)
+
+
 async def told(stage, request, kind, rule=None):
     reply = await stage.call(request)
     assert isinstance(reply, kind), reply
@@ -591,6 +605,92 @@ class TestExclude:
         await told(stage, exclude, Unverified)
         await stage.let_time_pass()
         await told(stage, exclude, Done)
+
+
+class TestSlot:
+    """R29: at most so many members are down by permission."""
+
+    @pytest.mark.asyncio
+    async def test_is_given_within_the_budget_and_once(self, stage):
+        await told(stage, TakeSlot("a", "ann", 1), Unverified)
+        await formed(stage, V1, admit(), admit("b", "b1"), admit("c", "c1"))
+        for incarnation, node_id in enumerate(("a", "b", "c"), 1):
+            await stage.call(serves(stage, node_id, incarnation))
+        await told(stage, TakeSlot("d", "ann", 1), NotMember)
+        await told(stage, TakeSlot("a", "ann", 1), Done)
+        await told(stage, TakeSlot("a", "ann", 1), Done)
+        await told(stage, TakeSlot("a", "bob", 9), Refused, "slot_taken")
+        await told(stage, TakeSlot("b", "ann", 1), Refused, "budget_spent")
+        await told(stage, TakeSlot("b", "bob", 2), Done)
+        assert list(stage.state.slots) == ["a", "b"]
+
+    @pytest.mark.asyncio
+    async def test_members_that_are_down_anyway_count(self, stage):
+        await formed(stage, V1, admit(), admit("b", "b1"))
+        await stage.call(serves(stage, "b", 2))
+        await told(stage, TakeSlot("b", "ann", 1), Refused, "budget_spent")
+        await told(stage, TakeSlot("a", "ann", 1), Done)
+        await stage.change_identity()
+        await told(stage, TakeSlot("a", "ann", 1), Unverified)
+        await told(stage, ReturnSlot("a", "ann"), Unverified)
+
+    @pytest.mark.asyncio
+    async def test_is_returned_once_the_member_has_been_away_and_operates(self, stage):
+        await formed(stage)
+        await stage.call(serves(stage, "a", 1))
+        await told(stage, ReturnSlot("a", "ann"), Refused, "no_slot")
+        await told(stage, TakeSlot("a", "ann", 1), Done)
+        await told(stage, ReturnSlot("a", "ann"), Refused, "slot_in_use")
+        await stage.call(serves(stage, "a", 1, standing=Standing.AWAY))
+        for outcome in Outcome:
+            await told(stage, ReturnSlot("a", "ann", outcome), Refused, "slot_in_use")
+        await stage.call(serves(stage, "a", 1, operating_revision=0))
+        await told(stage, ReturnSlot("a", "ann"), Refused, "slot_in_use")
+        await stage.call(serves(stage, "a", 1))
+        await told(stage, ReturnSlot("a", "bob"), Done)
+        assert stage.state.slots == {}
+
+    @pytest.mark.asyncio
+    async def test_is_returned_once_a_later_incarnation_operates(self, stage):
+        await formed(stage)
+        await stage.call(serves(stage, "a", 1))
+        await stage.call(TakeSlot("a", "ann", 1))
+        await stage.call(admit("a", "a2", previous_token="a1"))
+        await told(stage, ReturnSlot("a", "ann"), Refused, "slot_in_use")
+        await stage.call(serves(stage, "a", 2))
+        await told(stage, ReturnSlot("a", "ann"), Done)
+
+    @pytest.mark.asyncio
+    async def test_is_returned_unused_by_the_word_of_its_holder(self, stage):
+        await formed(stage)
+        await stage.call(serves(stage, "a", 1))
+        await stage.call(TakeSlot("a", "ann", 1))
+        await told(stage, ReturnSlot("a", "ann", Outcome.GONE), Refused, "slot_in_use")
+        await told(stage, ReturnSlot("a", "ann", Outcome.UNUSED), Done)
+
+    @pytest.mark.asyncio
+    async def test_outlives_the_member_unless_that_is_gone_for_good(self, stage):
+        await formed(stage, V1, admit(), admit("b", "b1"))
+        for incarnation, node_id in enumerate(("a", "b"), 1):
+            await stage.call(serves(stage, node_id, incarnation))
+        await told(stage, TakeSlot("a", "ann", 1), Done)
+        await stage.call(Leave("a", 1, "g"))
+        await told(stage, ReturnSlot("a", "ann"), Refused, "slot_in_use")
+        await told(stage, TakeSlot("b", "ann", 1), Refused, "budget_spent")
+        await told(stage, ReturnSlot("a", "ann", Outcome.GONE), Done)
+        await told(stage, TakeSlot("b", "ann", 1), Done)
+        await told(stage, Exclude("b", "ann", "dead", True, 2), Done)
+        assert list(stage.state.slots) == ["b"]
+
+    @pytest.mark.asyncio
+    async def test_is_forgotten_together_with_the_members(self, stage):
+        await formed(stage)
+        await stage.call(TakeSlot("a", "ann", 1))
+        memory = stage.state.record
+        await stage.flush()
+        await stage.call(Init("h", 1, 0))
+        await stage.call(attach(stage, "b", memory))
+        assert stage.state.slots == {}
 
 
 class TestHold:
@@ -888,6 +988,7 @@ class Sequence:
     ACTIONS = (
         *["admit", "report", "commit", "attach"] * 5,
         *["exclude", "hold", "release_hold", "claim", "let_time_pass"] * 2,
+        *["take_slot", "return_slot"] * 2,
         *["init", "leave", "acquire", "extend", "give_back"],
         *["save", "restore", "change_identity", "flush"],
     )
@@ -959,6 +1060,14 @@ class Sequence:
 
     def release_hold(self):
         return ReleaseHold("bob", "over")
+
+    def take_slot(self):
+        return TakeSlot(
+            self.draw(IDS), self.draw(st.sampled_from(["ann", "bob"])), self.draw(st.integers(1, 3))
+        )
+
+    def return_slot(self):
+        return ReturnSlot(self.draw(IDS), "ann", self.draw(st.sampled_from(Outcome)))
 
     def acquire(self):
         return Acquire(self.draw(st.sampled_from(["m1", "n1"])), HOUR_MS)

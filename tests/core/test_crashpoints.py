@@ -8,8 +8,7 @@ from peerupgrade.core.effects import CallLock, CallStore, Part
 from peerupgrade.core.requests import Acquire, Commit
 from tests.core.builders import record
 
-# What is written by operators, and what only reads.
-NOT_A_NODES = (requests.Exclude, requests.SetHold, requests.ReleaseHold)
+NOT_A_NODES = get_args(requests.OperatorRequest)
 READS = (requests.Read, requests.ReadAll)
 # What leaves nothing behind that outlives the process.
 PASSING = (

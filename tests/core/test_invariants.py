@@ -42,6 +42,7 @@ BROKEN = {
     "S12": lambda: invariants.hold_holds(True, V("1.0"), V("2.0")),
     "S13": lambda: invariants.nobody_passed(V("2.0"), {"a": V("1.0")}),
     "S14": lambda: invariants.nobody_locked_out(V("2.0"), {"a": V("1.0")}),
+    "S15": lambda: invariants.within_budget({"a", "b"}, 1),
     "S16 version": lambda: invariants.complete_in_truth(ACTING_2, [member("a", "1.0")]),
     "S16 late": lambda: invariants.complete_in_truth(
         ACTING_2, [member("a", "2.0", operating_revision=1)]
@@ -65,6 +66,7 @@ HOLDS = {
     "S12 no raise": lambda: invariants.hold_holds(True, V("1.0"), V("1.0")),
     "S13": lambda: invariants.nobody_passed(V("2.0"), {"a": V("2.0")}),
     "S14": lambda: invariants.nobody_locked_out(V("2.0"), {"a": V("2.0")}),
+    "S15": lambda: invariants.within_budget({"a"}, 1),
     "S16": lambda: invariants.complete_in_truth(
         ACTING_2,
         [member("a", "2.0"), member("b", "2.0", standing=Standing.STANDBY, operating_revision=0)],

@@ -12,6 +12,7 @@ from peerupgrade.core.record import (
     Completion,
     Hold,
     Member,
+    Slot,
     Snapshot,
     Standing,
     Tombstone,
@@ -56,6 +57,7 @@ SNAPSHOT = Snapshot(
     now_ms=NOW_MS,
     identity="server1",
     excluded={"n3": Tombstone("n3", 2, "proof-of-n3", "ann@desk", "disk broken", NOW_MS - 60_000)},
+    slots={"n2": Slot("n2", "bob@desk", NOW_MS - 5_000, 1)},
 )
 OLDER = Blocker(
     Code.OLDER_VERSION,

@@ -13,7 +13,15 @@ from aiohttp.test_utils import TestClient, TestServer
 from fake_node import HOUR_MS, NOW_MS, RECORD, SNAPSHOT, V2, FakeNode, event
 
 from peerupgrade.core.membership import NodeState
-from peerupgrade.core.requests import Done, ReleaseHold, SetHold, View
+from peerupgrade.core.requests import (
+    Done,
+    Outcome,
+    ReleaseHold,
+    ReturnSlot,
+    SetHold,
+    TakeSlot,
+    View,
+)
 from peerupgrade.errors import ConfigError, RefusedError, UnavailableError
 from peerupgrade.http import api
 from peerupgrade.http.api import HttpServer, make_app
@@ -33,6 +41,8 @@ COMMANDS = {
     "/v1/hold": {"by": "ann", "reason": "closing"},
     "/v1/release": {"by": "ann"},
     "/v1/exclude": {"name": "n2", "by": "ann", "reason": "gone", "confirm_stopped": True},
+    "/v1/slot/take": {"name": "n2", "by": "ann", "budget": 2},
+    "/v1/slot/return": {"name": "n2", "by": "ann", "outcome": "unused"},
     "/v1/resign": {},
     "/v1/away": {"away": True},
 }
@@ -499,6 +509,25 @@ async def test_release_exclude_and_away_are_handed_on():
     ]
 
 
+async def test_slots_are_handed_on():
+    node = FakeNode()
+    async with asking(node) as client:
+        for path in ("/v1/slot/take", "/v1/slot/return"):
+            status, answer = await call(client, path, body=COMMANDS[path])
+            assert (status, answer["cluster"]["epoch"]) == (200, 4)
+        await call(client, "/v1/slot/take", body={"name": "n2", "by": "ann"})
+        await call(client, "/v1/slot/return", body={"name": "n2", "by": "ann"})
+        node.error = KeyError("n9")
+        status, _ = await call(client, "/v1/slot/take", body={"name": "n9", "by": "ann"})
+    assert status == 404
+    assert node.asked[:4] == [
+        TakeSlot("n2", "ann", 2),
+        ReturnSlot("n2", "ann", Outcome.UNUSED),
+        TakeSlot("n2", "ann", 1),
+        ReturnSlot("n2", "ann", Outcome.UP),
+    ]
+
+
 async def test_only_the_master_resigns():
     node = FakeNode()
     node.master = False
@@ -532,6 +561,8 @@ async def test_only_the_master_resigns():
             '{"name": "n2", "by": "a", "reason": "x", "confirm_stopped": 1}',
             "confirm",
         ),
+        ("/v1/slot/take", '{"name": "n2", "by": "a", "budget": 0}', "budget"),
+        ("/v1/slot/return", '{"name": "n2", "by": "a", "outcome": "lost"}', "outcome"),
         ("/v1/away", '{"away": "yes"}', "away"),
         ("/v1/resign", '{"now": true}', "now"),
     ],

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 STATE, ADMISSION = "peerupgrade.core.store.state", "peerupgrade.core.store.admission"
 DECISIONS, REGRESSION = "peerupgrade.core.store.decisions", "peerupgrade.core.store.regression"
 MEMBERSHIP = "peerupgrade.core.membership"
+SLOTS = "peerupgrade.core.store.slots"
 BLOCKERS, ACTING = "peerupgrade.core.blockers", "peerupgrade.core.acting"
 RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
 MASTER = "peerupgrade.core.master"
@@ -252,6 +253,27 @@ MUTANTS = [
         ACTING,
         "return Step(StepName.FLOOR, replace(record, floor=target), _inputs(snapshot))",
         "return Step(StepName.RAISED, replace(record, floor=target, acting=target))",
+    ),
+    Mutant(
+        "R29",
+        "a slot is given back before the member operates",
+        SLOTS,
+        "if not _may_be_returned(step, slot, member, request.outcome):",
+        "if False:",
+    ),
+    Mutant(
+        "R29a",
+        "what a member said before it was taken down counts",
+        SLOTS,
+        "return not _is_down(step, member) and (was_down or outcome is Outcome.UNUSED)",
+        "return not _is_down(step, member)",
+    ),
+    Mutant(
+        "R29b",
+        "a slot is given whatever is down already",
+        SLOTS,
+        "if len(_down(step) - {request.id}) >= request.budget:",
+        "if False:",
     ),
     Mutant(
         "R30",

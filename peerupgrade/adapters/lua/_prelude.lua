@@ -111,6 +111,46 @@ local function remove_member(id)
   member_changed(id, '')
 end
 
+-- It has not confirmed that it operates as the record says.
+local function is_down(fields)
+  return fields.standing ~= 'serving'
+    or tonumber(fields.operating_revision) < tonumber(record.raised_revision)
+end
+
+-- R29: slots, the permissions to take members down, are fields of their own beside the record.
+local SLOT = '_slot:'
+
+local function slot_ids()
+  local ids = {}
+  for name in pairs(own) do
+    if string.sub(name, 1, #SLOT) == SLOT then
+      ids[#ids + 1] = string.sub(name, #SLOT + 1)
+    end
+  end
+  return ids
+end
+
+local function slot_of(id)
+  local found = own[SLOT .. id]
+  return found and cjson.decode(found)
+end
+
+local function put_slot(slot)
+  put({[SLOT .. slot.id] = cjson.encode(slot)})
+end
+
+local function drop_slot(id)
+  redis.call('HDEL', RECORD, SLOT .. id)
+end
+
+-- Nothing is known of them any more.
+local function remove_all_members()
+  redis.call('DEL', MEMBERS)
+  for _, id in ipairs(slot_ids()) do
+    drop_slot(id)
+  end
+end
+
 -- When a lease that is renewed now ends; '0' without one.
 local function lease_until(lease_ms)
   return lease_ms == '0' and '0' or text(now_ms + lease_ms)

@@ -51,7 +51,7 @@ local function begin_quarantine()
 end
 
 local function bring_back()
-  redis.call('DEL', MEMBERS)
+  remove_all_members()
   record = memory
   record.master = ''
   begin_quarantine()

@@ -6,7 +6,7 @@ if not record or (record.acting == '' and record.identity ~= identity) then
   new.created_at_ms = text(now_ms)
   new.hold = record and record.hold or ''
   new.identity = identity
-  redis.call('DEL', MEMBERS)
+  remove_all_members()
   redis.call('HINCRBY', RECORD, '_members_revision', 1)
   -- An empty store may be a wiped one: whoever remembers more has this long to say so.
   put({

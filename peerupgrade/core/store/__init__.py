@@ -22,18 +22,22 @@ from peerupgrade.core.requests import (
     Heard,
     Init,
     Leave,
+    OperatorRequest,
     Read,
     ReadAll,
     ReleaseHold,
     Reply,
     Report,
     Request,
+    ReturnSlot,
     SetHold,
+    TakeSlot,
 )
 from peerupgrade.core.store.admission import admit, exclude, init, leave, report
 from peerupgrade.core.store.decisions import claim, commit, hold
 from peerupgrade.core.store.lock import execute_lock
 from peerupgrade.core.store.regression import attach
+from peerupgrade.core.store.slots import return_slot, take_slot
 from peerupgrade.core.store.state import LockState, Step, StoreState, snapshot
 
 __all__ = ["LockState", "StoreState", "execute", "execute_lock", "snapshot"]
@@ -72,15 +76,27 @@ def _reply(step: Step, request: Request) -> Reply:
             return report(step, request)
         case Leave():
             return leave(step, request)
-        case Exclude():
-            return exclude(step, request)
-        case SetHold() | ReleaseHold():
-            return hold(step, request)
+        case Exclude() | SetHold() | ReleaseHold() | TakeSlot() | ReturnSlot():
+            return _operator_reply(step, request)
         case Claim():
             return claim(step, request)
         case Commit():
             return commit(step, request)
         case Attach():
             return attach(step, request)
+        case _:
+            assert_never(request)
+
+
+def _operator_reply(step: Step, request: OperatorRequest) -> Reply:
+    match request:
+        case Exclude():
+            return exclude(step, request)
+        case SetHold() | ReleaseHold():
+            return hold(step, request)
+        case TakeSlot():
+            return take_slot(step, request)
+        case ReturnSlot():
+            return return_slot(step, request)
         case _:
             assert_never(request)

@@ -45,7 +45,7 @@ def init(step: Step, request: Init) -> Reply:
             identity=step.identity,
         )
         # An empty store may be a wiped one: whoever remembers more has this long to say so.
-        state.members.clear()
+        step.remove_all_members()
         state.members_revision += 1
         state.master_token = ""
         state.suspect = step.identity
@@ -144,6 +144,9 @@ def report(step: Step, request: Report) -> Reply:
         return NotMember(step.view, step.state.excluded.get(request.id))
     if request.number <= known.number:  # it was sent long ago
         return Conflict(step.view)
+    slot = step.state.slots.get(request.id)
+    if slot is not None and request.standing is Standing.AWAY:
+        step.state.slots[request.id] = replace(slot, away=1)
     member = replace(
         known,
         number=request.number,

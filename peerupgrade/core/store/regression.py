@@ -95,7 +95,7 @@ def _attached_member(step: Step, member: Member, known: Member | None) -> Member
 def _bring_back(step: Step, memory: ClusterRecord, request: Attach) -> None:
     """The store is empty, or somebody has just begun a new cluster on it: R17."""
     state = step.state
-    state.members.clear()
+    step.remove_all_members()
     state.record = replace(memory, master="")
     state.master_token = ""
     step.begin_quarantine(request.quarantine_ms)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from peerupgrade.core.record import (
     ClusterRecord,
     Member,
+    Slot,
     Snapshot,
     Tombstone,
 )
@@ -46,6 +47,7 @@ class StoreState:
     doubted_at_ms: int = 0
     history: list[Mapping[str, str]] = field(default_factory=list)
     lock: LockState = field(default_factory=LockState)
+    slots: dict[str, Slot] = field(default_factory=dict)
 
     def copy(self) -> StoreState:
         """A state that shares nothing that changes."""
@@ -55,6 +57,7 @@ class StoreState:
             excluded=dict(self.excluded),
             history=list(self.history),
             lock=replace(self.lock),
+            slots=dict(self.slots),
         )
 
 
@@ -115,6 +118,11 @@ class Step:
         del self.state.members[node_id]
         self._member_changed(node_id, None)
 
+    def remove_all_members(self) -> None:
+        """Nothing is known of them any more."""
+        self.state.members.clear()
+        self.state.slots.clear()
+
     def _member_changed(self, node_id: str, member: Member | None) -> None:
         self.state.members_revision += 1
         self.heard.append(MemberHeard(node_id, member, self.state.members_revision))
@@ -146,4 +154,5 @@ def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:
         quarantine_until_ms=state.quarantine_until_ms,
         doubted_at_ms=state.doubted_at_ms,
         excluded=dict(state.excluded),
+        slots=dict(state.slots),
     )

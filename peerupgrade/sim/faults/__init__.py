@@ -43,6 +43,7 @@ FAULTS: Mapping[str, Fault] = {
     "lock server forgot everything": servers.wipe_lock_server,
     "installed newer": people.upgrade,
     "release skipped": people.skip,
+    "script upgrades all": people.orchestrate,
     "installed older": people.downgrade,
     "upgrade rolled back": people.roll_back,
     "replaced in place": people.replace_in_place,

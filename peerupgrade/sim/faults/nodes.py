@@ -8,6 +8,7 @@ from peerupgrade.sim.faults.hand import Hand
 from peerupgrade.sim.world import Machine, Trap
 
 _PAUSES_S = (0.2, 1.0, 4.0, 12.0, 25.0)
+_WEIGHTS = [4 if " commit " in point else 1 for point in CRASH_POINTS]  # commits are rare
 
 
 def kill(hand: Hand) -> bool:
@@ -64,7 +65,7 @@ def arm(hand: Hand) -> bool:
 
     Whether somebody comes there is counted by the world.
     """
-    point = hand.rng.choice(CRASH_POINTS)
+    (point,) = hand.rng.choices(CRASH_POINTS, _WEIGHTS)
     actions = ["crash", "pause"]
     if not point.endswith(" drain"):  # waiting for operations to end cannot fail
         actions.append("fail")

@@ -6,6 +6,7 @@ from peerupgrade.core.effects import InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.record import Standing
 from peerupgrade.core.requests import Exclude, SetHold
 from peerupgrade.sim.faults.hand import Hand
+from peerupgrade.sim.orchestrator import Orchestrator
 from peerupgrade.sim.world import Machine
 
 
@@ -82,6 +83,18 @@ def _taken_back(hand: Hand, machine: Machine) -> None:
     if lower and record and record.acting and record.acting <= lower:
         machine.version -= 1
     hand.world.revive(machine)
+
+
+def orchestrate(hand: Hand) -> bool:
+    """Scripts upgrade node after node, each with a permission for the one that it takes down."""
+    working = hand.world.orchestrators
+    free = [name for name in ("ann", "bob") if not (name in working and working[name].alive)]
+    if not free:
+        return False
+    name = hand.rng.choice(free)
+    working[name] = Orchestrator(hand.world, hand.rng, name)
+    working[name].begin()
+    return True
 
 
 def leave(hand: Hand) -> bool:

@@ -1,0 +1,39 @@
+-- take_slot: gives the permission to take a member down (R29), once: asked again it is the same one.
+-- Refuses when another one has it, and when that would leave more members down than the budget says.
+if not record or record.identity ~= identity then
+  return reply('unverified') -- R16
+end
+local found, known = member(ask.id)
+local held = slot_of(ask.id)
+if held and held.by ~= ask.by then
+  return refused('slot_taken', found)
+elseif held then
+  return reply('done')
+elseif not known then
+  return reply('not_member', '')
+end
+local down = {} -- or may be taken down at any moment
+for _, text_of in ipairs(redis.call('HVALS', MEMBERS)) do
+  local other = cjson.decode(text_of)
+  down[other.id] = is_down(other) or nil
+end
+for _, id in ipairs(slot_ids()) do
+  down[id] = true
+end
+down[ask.id] = nil
+local others = 0
+for _ in pairs(down) do
+  others = others + 1
+end
+if others >= tonumber(ask.budget) then
+  return refused('budget_spent', found)
+end
+put_slot({
+  id = ask.id,
+  by = ask.by,
+  at_ms = text(now_ms),
+  incarnation = known.incarnation,
+  away = known.standing == 'away' and '1' or '0',
+})
+note('slot taken', ask.by, ask.id, record.acting)
+return reply('done')
