@@ -31,7 +31,7 @@ class Outcome:
     happened: list[Happening] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
-    digest: str = ""
+    digest: str = ""  # of the state at the end, and of the trace if there is one
 
 
 def run_seed(
@@ -67,7 +67,8 @@ def run_seed(
     outcome.exercised, outcome.happened = checker.exercised, director.happened
     outcome.trace, outcome.story = world.trace, world.story
     state = repr((world.store.state, world.agenda.now_s, world.rng.random()))
-    outcome.digest = blake2b(state.encode(), digest_size=8).hexdigest()
+    everything = "\n".join([*world.trace, state])
+    outcome.digest = blake2b(everything.encode(), digest_size=8).hexdigest()
     return outcome
 
 
