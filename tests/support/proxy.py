@@ -1,7 +1,21 @@
-"""A TCP proxy that can be pointed elsewhere, and cut."""
+"""A TCP proxy that can be pointed elsewhere, cut, and made to swallow or to hold back bytes."""
 
 import asyncio
 import contextlib
+from enum import Flag, auto
+
+_CHUNK_BYTES = 65536
+
+
+class Way(Flag):
+    """Which bytes a fault is about."""
+
+    REQUESTS = auto()  # from the client to the server
+    REPLIES = auto()
+    BOTH = REQUESTS | REPLIES
+
+
+_NEITHER = Way(0)
 
 
 class Proxy:
@@ -11,6 +25,9 @@ class Proxy:
         self.target = target
         self._tasks = set()
         self._writers = set()
+        self._swallow = _NEITHER
+        self._flows = asyncio.Event()  # cleared while bytes are held back
+        self._flows.set()
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -34,6 +51,21 @@ class Proxy:
         self.target = target
         self.cut()
 
+    def swallow(self, way):
+        """From now on bytes that go this way are lost, and nobody is told."""
+        self._swallow = way
+
+    def hold(self):
+        """From now on bytes wait here, both ways, until `heal`."""
+        self._flows.clear()
+
+    def heal(self):
+        """Forward again. What was held back arrives now; where bytes are missing, cut."""
+        if self._swallow:
+            self.cut()
+        self._swallow = _NEITHER
+        self._flows.set()
+
     async def _serve(self, reader, writer):
         task = asyncio.current_task()
         self._tasks.add(task)
@@ -46,7 +78,8 @@ class Proxy:
                 self._writers.add(far_writer)
                 try:
                     await asyncio.gather(
-                        self._pump(reader, far_writer), self._pump(far_reader, writer)
+                        self._pump(reader, far_writer, Way.REQUESTS),
+                        self._pump(far_reader, writer, Way.REPLIES),
                     )
                 finally:
                     self._writers.discard(far_writer)
@@ -56,9 +89,12 @@ class Proxy:
             self._tasks.discard(task)
             writer.transport.abort()
 
-    async def _pump(self, reader, writer):
+    async def _pump(self, reader, writer, way):
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
+            while data := await reader.read(_CHUNK_BYTES):
+                await self._flows.wait()
+                if way in self._swallow:
+                    continue
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
