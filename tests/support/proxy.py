@@ -25,6 +25,7 @@ class Proxy:
         self.target = target
         self._tasks = set()
         self._writers = set()
+        self._refuses = False
         self._swallow = _NEITHER
         self._flows = asyncio.Event()  # cleared while bytes are held back
         self._flows.set()
@@ -35,11 +36,11 @@ class Proxy:
         return self
 
     async def __aexit__(self, *_):
-        self.cut()
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.target = None
+        self.heal()
+        self.cut()
+        await asyncio.gather(*self._tasks)
 
     def cut(self):
         """End every connection."""
@@ -49,6 +50,11 @@ class Proxy:
     def point_at(self, target):
         """Send new connections elsewhere, and end the old ones."""
         self.target = target
+        self.cut()
+
+    def refuse(self):
+        """Until `heal` nobody gets through, and everybody is told at once."""
+        self._refuses = True
         self.cut()
 
     def swallow(self, way):
@@ -63,7 +69,7 @@ class Proxy:
         """Forward again. What was held back arrives now; where bytes are missing, cut."""
         if self._swallow:
             self.cut()
-        self._swallow = _NEITHER
+        self._refuses, self._swallow = False, _NEITHER
         self._flows.set()
 
     async def _serve(self, reader, writer):
@@ -71,7 +77,7 @@ class Proxy:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            if self.target is None:
+            if self.target is None or self._refuses:
                 return
             with contextlib.suppress(OSError):
                 far_reader, far_writer = await asyncio.open_connection(*self.target)
