@@ -159,7 +159,7 @@ class _Running:
 class _Worker(_Running):
     async def start(self, settings):
         place = self.place
-        self._process = Process(self.name, WORKER)
+        self._process = Process(self.name, WORKER, place.directory / f"{self.name}.log")
         self._noted = False
         await self._process.start(
             {

@@ -90,7 +90,8 @@ class Operator(Observer):
         async with asyncio.timeout(_PERSIST_S):
             while True:
                 reply = await self.store.call(ReadAll())
-                if isinstance(reply, All) and reply.snapshot.verified:
+                # A member that is gone may be what keeps the store from being verified.
+                if isinstance(reply, All) and reply.snapshot.record is not None:
                     member = reply.snapshot.members.get(name)
                     if member is None:
                         return

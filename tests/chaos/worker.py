@@ -21,11 +21,11 @@ from redis.exceptions import RedisError
 
 sys.path[0] = str(Path(__file__).parents[2])  # it is started as a file
 
-from peerupgrade import Node, Settings
-from peerupgrade.errors import PeerUpgradeError, SuspendedError
-from tests.chaos import points as crash_points
-from tests.chaos.client import Values, connect
-from tests.chaos.journal import Journal, now_s
+from peerupgrade import Node, Settings  # noqa: E402
+from peerupgrade.errors import PeerUpgradeError, SuspendedError  # noqa: E402
+from tests.chaos import points as crash_points  # noqa: E402
+from tests.chaos.client import Values, connect  # noqa: E402
+from tests.chaos.journal import Journal, now_s  # noqa: E402
 
 _BETWEEN_OPERATIONS_S = 0.03
 _WAIT_RECORD_S = 60.0

@@ -5,26 +5,36 @@ import json
 import os
 import signal
 import sys
+from contextlib import nullcontext
 
 
 class Process:
-    """One worker: a Python program that finds its settings in WORKER_SETTINGS."""
+    """One worker: a Python program that finds its settings in WORKER_SETTINGS.
 
-    def __init__(self, name, program):
+    Args:
+        name: of the worker.
+        program: path of the program.
+        log: path of a file for what it says on stderr; None: where ours goes.
+    """
+
+    def __init__(self, name, program, log=None):
         self.name = name
         self.program = program
+        self.log = log
         self.said = []
         self.changed = asyncio.Condition()
 
     async def start(self, settings):
         env = {**os.environ, "WORKER_SETTINGS": json.dumps(settings)}
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(self.program),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=env,
-        )
+        with self.log.open("ab") if self.log else nullcontext() as stderr:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(self.program),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                env=env,
+            )
         self.reading = asyncio.create_task(self._read())
 
     async def _read(self):
