@@ -1,4 +1,4 @@
-"""Arms crash points, one after another, and brings back to life what stopped at one."""
+"""Arms crash points, one after another, and wakes up what stopped at one."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ _PAUSE_S = 1.5
 
 
 class Arming:
-    """Keeps one point of each slot armed: of one node, and of whoever is master.
+    """Keeps two points armed: a common one at one node, a rare one at whoever passes it first.
 
     Args:
         plan: says which comes next.
@@ -17,16 +17,17 @@ class Arming:
     """
 
     def __init__(self, plan, places, journal):
-        self._plan, self._places, self._journal = plan, places, journal
-        self._reached = {"node": asyncio.Event(), "master": asyncio.Event()}
+        self._plan, self._journal = plan, journal
+        self._places = [place for place in places if place.has_points]
+        self._reached = {"common": asyncio.Event(), "rare": asyncio.Event()}
         self._names = {}
         self._continuing = set()
-        for place in places:
+        for place in self._places:
             place.on_said = self._hear
 
     async def run(self):
         """Until cancelled."""
-        await asyncio.gather(self._arm_all("node"), self._arm_all("master"))
+        await asyncio.gather(self._arm_all("common"), self._arm_all("rare"))
 
     async def _arm_all(self, slot):
         turn = 0
@@ -35,9 +36,10 @@ class Arming:
             self._names[slot] = name
             self._reached[slot].clear()
             turn += 1
-            places = self._places if slot == "master" else [self._places[turn % len(self._places)]]
+            places = self._places if slot == "rare" else [self._places[turn % len(self._places)]]
             try:
-                self._tell(places, do="arm", slot=slot, name=name, action=action)
+                for place in places:
+                    place.arm(slot, name, action)
                 async with asyncio.timeout(_REACHED_WITHIN_S):
                     await self._reached[slot].wait()
                 self._plan.reached(slot, name)
@@ -47,11 +49,11 @@ class Arming:
                 self._plan.not_reached(slot, name)
                 raise
             finally:
-                self._tell(self._places, do="disarm", slot=slot)
+                self._disarm(slot)
 
-    def _tell(self, places, **command):
-        for place in places:
-            place.running.tell(**command)
+    def _disarm(self, slot):
+        for place in self._places:
+            place.disarm(slot)
 
     def _hear(self, place, said):
         """A worker has reached its point; if it stopped there, it must be woken up."""
@@ -59,6 +61,7 @@ class Arming:
             return
         for slot, name in self._names.items():
             if name == said["point"]:
+                self._disarm(slot)
                 self._reached[slot].set()
         if said["action"] == "pause":
             task = asyncio.create_task(self._continue(place.name, place.running))

@@ -32,6 +32,7 @@ class Place:
 
     Attributes:
         leaves: it can be told to leave the cluster when it stops.
+        has_points: it has crash points.
 
     Args:
         number: of the place.
@@ -40,7 +41,7 @@ class Place:
         settings: of the node, beside those that this knows by itself.
     """
 
-    leaves = True
+    leaves = has_points = True
 
     def __init__(self, number, directory, servers, **settings):
         self.number, self.directory, self.servers = number, directory, servers
@@ -53,6 +54,7 @@ class Place:
         self.wanted = False
         self.running = None
         self.on_said = None  # called with what a worker says
+        self.armed = {}  # crash points: slot -> (name, action)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self):
@@ -110,6 +112,15 @@ class Place:
         """What comes next remembers nothing; only while nothing runs."""
         self.disk += 1
 
+    def arm(self, slot, name, action):
+        """What runs here, and what will, stops at this point."""
+        self.armed[slot] = (name, action)
+        self.running.tell(do="arm", slot=slot, name=name, action=action)
+
+    def disarm(self, slot):
+        self.armed.pop(slot, None)
+        self.running.tell(do="disarm", slot=slot)
+
     def take_name(self, name):
         """What comes next is another node; only while nothing runs."""
         self.name, self.disk = name, self.disk + 1
@@ -140,6 +151,7 @@ class AgentPlace(Place):
     """A node beside a program that is told by a command."""
 
     leaves = False  # its settings say that it stays
+    has_points = False
 
     def _made(self, start):
         return _Agent(self, start, self._journal)
@@ -168,6 +180,7 @@ class _Worker(_Running):
                 "disk": place.disk,
                 "journal": str(place.directory / f"{self.name}.journal"),
                 "writers": place.writers,
+                "armed": place.armed,
             }
         )
         self._listening = asyncio.create_task(self._listen())
@@ -303,7 +316,7 @@ class _Agent(_Running):
             self._process.send_signal(number)
 
     def tell(self, **command):
-        """It has no crash points."""
+        """Nothing: it is commanded as operators do it."""
 
     def install(self, installed, lowest):
         self._install(self._settings, installed, lowest)

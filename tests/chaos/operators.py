@@ -76,10 +76,9 @@ class Operator(Observer):
     # --- commands: each is repeated until the store has answered ----------------------------------
 
     async def hold(self):
-        """Ask once; only an acknowledged hold counts."""
-        reply = await self.store.call(SetHold(_OPERATOR, "chaos"))
-        if isinstance(reply, Done):
-            self._journal.write("held")
+        """Only an acknowledged hold counts."""
+        await self._until_answered(SetHold(_OPERATOR, "chaos"), Done)
+        self._journal.write("held")
 
     async def release(self):
         self._journal.write("releasing")

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from random import Random
 
-from tests.chaos.points import ACTIONS, MASTER_POINTS, NODE_POINTS
+from tests.chaos.points import ACTIONS, COMMON_POINTS, RARE_POINTS
 
 # kind: how long it lasts, at least and at most.
 FAULTS = {
@@ -76,7 +76,7 @@ class Plan:
         weights = Random(f"{seed} weights")
         self.copies = {name: weights.randint(*_COPIES) for name in FAULTS}
         self._deck = []
-        self._points = {"node": deque(NODE_POINTS), "master": deque(MASTER_POINTS)}
+        self._points = {"common": deque(COMMON_POINTS), "rare": deque(RARE_POINTS)}
         for names in self._points.values():
             self._for_points.shuffle(names)
         self._rolled_back_due = 0.0
@@ -109,7 +109,7 @@ class Plan:
         )
 
     def point(self, slot):
-        """The next crash point of this slot, `node` or `master`, and what is done there."""
+        """The next crash point of this slot, `common` or `rare`, and what is done there."""
         names = self._points[slot]
         name = names.popleft()
         return name, self._for_points.choice(ACTIONS)

@@ -29,19 +29,22 @@ _LOCK_NAMES = {Acquire: "lock acquire", Extend: "lock extend", Release: "lock re
 _COMMITS = ("upgrade began", "floor", "raised", "settled", "converted", "completed", "verified")
 _WHENS = ("before", "after")
 
-# Any node passes these.
-NODE_POINTS = tuple(
+# Many nodes pass these, often at the same time.
+COMMON_POINTS = tuple(
     f"{when} {what}"
-    for what in ("remember", "admit", "report", "attach", "leave", "hearing of a record")
+    for what in ("remember", "admit", "report", "attach", "hearing of a record", "lock acquire")
     for when in _WHENS
 )
-# Only a master passes these, or who would be one.
-MASTER_POINTS = tuple(
+# One node at a time passes these.
+RARE_POINTS = tuple(
     f"{when} {what}"
-    for what in ("claim", *_LOCK_NAMES.values(), *(f"commit {step}" for step in _COMMITS))
+    for what in (
+        *("claim", "lock extend", "lock release", "leave"),
+        *(f"commit {step}" for step in _COMMITS),
+    )
     for when in _WHENS
 )
-POINTS = NODE_POINTS + MASTER_POINTS
+POINTS = COMMON_POINTS + RARE_POINTS
 ACTIONS = ("die", "pause", "fail")
 
 
@@ -54,11 +57,12 @@ class Points:
 
     Args:
         reached: called with the name and the action, before that is taken.
+        armed: slot -> (name, action), from the start on.
     """
 
-    def __init__(self, reached):
+    def __init__(self, reached, armed):
         self._reached = reached
-        self._armed = {}
+        self._armed = dict(armed)
 
     def arm(self, slot, name, action):
         self._armed[slot] = (name, action)

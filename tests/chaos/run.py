@@ -6,7 +6,6 @@ journal, and at the end the checker judges what it says there.
 """
 
 import asyncio
-import signal
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
@@ -76,6 +75,12 @@ class Run:
         self._journal = Journal(directory / "run.journal")
         self._release = Release(0)
         self.interrupted = asyncio.Event()
+        self._began_s = now_s()
+        self._doing = "setting up"
+
+    def progress(self):
+        """One line."""
+        return f"{now_s() - self._began_s:5.0f} s: {self._release.version}, {self._doing}"
 
     async def go(self, duration_s):
         """Until the time is over or `interrupted` is set; the round under way is finished.
@@ -127,6 +132,7 @@ class Run:
         await self._operator.until(lambda s: s.record.acting is not None, _FORM_S)
 
     async def _take_down(self):
+        self._doing = "reading everything back"
         for place in self._places:
             async with place.changing:
                 await place.stop(leave=False)
@@ -139,10 +145,11 @@ class Run:
     async def _round(self):
         old, self._release = self._release, Release(self._release.number + 1)
         upgrade = self._plan.upgrade(len(self._places))
+        self._doing = "under faults"
         storm = asyncio.create_task(self._storm() if self._with_faults else _nothing())
         try:
             if upgrade.held:
-                await self._operator.hold()
+                holding = asyncio.create_task(self._operator.hold())
             if upgrade.rolled_back:
                 half = len(self._places) // 2
                 await self._install(upgrade, self._release, upgrade.order[:half])
@@ -152,8 +159,10 @@ class Run:
             await asyncio.sleep(upgrade.rest_s)
         finally:
             await _cancel([storm])
-        await self._heal()
+        self._doing = "finishing"
+        await self._arming.settle()
         if upgrade.held:
+            await holding
             await self._operator.release()
         await self._finish()
 
@@ -177,9 +186,6 @@ class Run:
         finally:
             await _cancel([arming])
             await asyncio.gather(*running)
-
-    async def _heal(self):
-        await self._arming.settle()
 
     async def _finish(self):
         """The upgrade must end by itself; only ghosts are for the operator."""
@@ -225,8 +231,3 @@ async def _cancel(tasks):
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception):
             raise result
-
-
-def interrupt_with(run, number=signal.SIGINT):
-    """Ctrl-C ends the run in order."""
-    asyncio.get_running_loop().add_signal_handler(number, run.interrupted.set)

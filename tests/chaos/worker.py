@@ -4,8 +4,8 @@ It does guarded operations all the time, on the shared store, and keeps a journa
 lines of JSON:
 
     {"do": "installed", "installed": "1.2", "lowest": "1.1"}
-    {"do": "arm", "slot": "node", "name": "before admit", "action": "die"}
-    {"do": "disarm", "slot": "node"}
+    {"do": "arm", "slot": "common", "name": "before admit", "action": "die"}
+    {"do": "disarm", "slot": "common"}
     {"do": "resign"}
     {"do": "stop", "leave": true}
 """
@@ -41,7 +41,7 @@ class Worker:
     def __init__(self, given):
         self.name, self.start = given["settings"]["name"], given["start"]
         self.journal = Journal(given["journal"], node=self.name, start=self.start)
-        self.points = crash_points.Points(self._reached)
+        self.points = crash_points.Points(self._reached, given["armed"])
         self.settings = Settings(**given["settings"])
         self.writers = given["writers"]
         self.disk = given["disk"]
