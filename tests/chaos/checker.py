@@ -16,6 +16,7 @@ the store lost, for as long as it cannot reach the store and `HEARS_WITHIN_S` af
 out of a moment only if that moment would be a violation with it, and each time is counted.
 """
 
+import signal
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -30,9 +31,19 @@ from peerupgrade.core.invariants import (
 )
 from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.versions import parse_version
+from peerupgrade.errors import ExitCode
 
 CLOCK_ERROR_S = 0.002
 HEARS_WITHIN_S = 3.0
+# How a process may end: as told, killed, refused by the cluster, or without a store. An agent
+# that is told of other software before it has begun dies of that signal.
+ENDINGS = (
+    ExitCode.OK,
+    -signal.SIGKILL,
+    -signal.SIGHUP,
+    ExitCode.REFUSED,
+    ExitCode.UNAVAILABLE,
+)
 _COMMITS = frozenset(StepName)
 # From here to the next verification the store itself does not trust its record.
 _DOUBTS = ("doubted", "brought forward", "brought back", "created")
@@ -153,8 +164,9 @@ class _Moments:
             "installed": self._installed,
             "operates": self._operates,
             "operation": self._operation,
+            "read": self._read,
             "suspended": self._stops,
-            "ended": self._stops,
+            "ended": self._ends,
             "lease": self._lease,
             "lost": self._lost,
             "excluded": self._excludes,
@@ -212,6 +224,21 @@ class _Moments:
     def _stops(self, line):
         if line["start"] in self._starts:  # else it ended before it began
             self._of(line).version = None
+
+    def _ends(self, line):
+        self._stops(line)
+        if line["status"] not in ENDINGS:
+            self._violated(line, f"crash: {line['node']} ended with status {line['status']}")
+
+    def _read(self, line):
+        """S6: what is written can be read by every node, from the newer releases, too."""
+        if "node" not in line or line["format"] is None:
+            return
+        start = self._of(line)
+        if parse_version(line["format"]) > start.installed:
+            self._violated(
+                line, f"S6: {start.name} has {start.installed}, and reads one of {line['format']}"
+            )
 
     def _lease(self, line):
         self._of(line).lease_until_s = line["until_s"]
