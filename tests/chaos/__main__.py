@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import secrets
 import signal
 import sys
@@ -44,6 +45,7 @@ async def run_for(run, minutes):
 
 def main(arguments=None):
     options = parse(arguments)
+    logging.getLogger("peerupgrade").setLevel(logging.ERROR)  # the operator meets every fault, too
     seed = options.seed or secrets.token_hex(4)
     with ExitStack() as stack:
         if options.keep is not None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import signal
+from functools import partial
 
-_REACHED_WITHIN_S = 6.0
+_REACHED_WITHIN_S = 5.0
 _PAUSE_S = 1.5
+# How many rare points are armed at a time: most need something that seldom happens.
+_RARE_SLOTS = 3
 
 
 class Arming:
-    """Keeps two points armed: a common one at one node, a rare one at whoever passes it first.
+    """Keeps points armed: a common one at one node, rare ones at whoever passes them first.
 
     Args:
         plan: says which comes next.
@@ -19,37 +22,40 @@ class Arming:
     def __init__(self, plan, places, journal):
         self._plan, self._journal = plan, journal
         self._places = [place for place in places if place.has_points]
-        self._reached = {"common": asyncio.Event(), "rare": asyncio.Event()}
-        self._names = {}
+        self._waiting = {}  # slot -> (name, set once it was reached)
         self._continuing = set()
         for place in self._places:
-            place.on_said = self._hear
+            place.on_said = partial(self._hear, place)
 
     async def run(self):
         """Until cancelled."""
-        await asyncio.gather(self._arm_all("common"), self._arm_all("rare"))
+        rare = [self._keep_armed(f"rare {n}", "rare", self._everywhere) for n in range(_RARE_SLOTS)]
+        await asyncio.gather(self._keep_armed("common", "common", self._one_place), *rare)
 
-    async def _arm_all(self, slot):
+    def _everywhere(self, turn):
+        del turn
+        return self._places
+
+    def _one_place(self, turn):
+        return [self._places[turn % len(self._places)]]
+
+    async def _keep_armed(self, slot, kind, where):
         turn = 0
         while True:
-            name, action = self._plan.point(slot)
-            self._names[slot] = name
-            self._reached[slot].clear()
+            name, action = self._plan.point(kind)
             turn += 1
-            places = self._places if slot == "rare" else [self._places[turn % len(self._places)]]
+            reached = asyncio.Event()
+            self._waiting[slot] = (name, reached)
             try:
-                for place in places:
+                for place in where(turn):
                     place.arm(slot, name, action)
                 async with asyncio.timeout(_REACHED_WITHIN_S):
-                    await self._reached[slot].wait()
-                self._plan.reached(slot, name)
+                    await reached.wait()
             except TimeoutError:
-                self._plan.not_reached(slot, name)
-            except asyncio.CancelledError:
-                self._plan.not_reached(slot, name)
-                raise
+                pass
             finally:
                 self._disarm(slot)
+                (self._plan.reached if reached.is_set() else self._plan.not_reached)(kind, name)
 
     def _disarm(self, slot):
         for place in self._places:
@@ -59,10 +65,10 @@ class Arming:
         """A worker has reached its point; if it stopped there, it must be woken up."""
         if "point" not in said:
             return
-        for slot, name in self._names.items():
-            if name == said["point"]:
+        for slot, (name, reached) in self._waiting.items():
+            if name == said["point"] and not reached.is_set():
                 self._disarm(slot)
-                self._reached[slot].set()
+                reached.set()
         if said["action"] == "pause":
             task = asyncio.create_task(self._continue(place.name, place.running))
             self._continuing.add(task)

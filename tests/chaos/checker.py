@@ -35,12 +35,13 @@ from peerupgrade.errors import ExitCode
 
 CLOCK_ERROR_S = 0.002
 HEARS_WITHIN_S = 3.0
-# How a process may end: as told, killed, refused by the cluster, or without a store. An agent
-# that is told of other software before it has begun dies of that signal.
+# How a process may end: as told, killed, refused by the cluster, or without a store. An agent that
+# is told something before it has begun dies of that signal.
 ENDINGS = (
     ExitCode.OK,
     -signal.SIGKILL,
     -signal.SIGHUP,
+    -signal.SIGTERM,
     ExitCode.REFUSED,
     ExitCode.UNAVAILABLE,
 )
@@ -73,6 +74,8 @@ class _Start:
     version: object = None  # what it operates at
     incarnation: int = 0
     lease_until_s: float = inf
+    excluded: int = 0  # the incarnation that was
+    excluded_s: float = inf
 
     def operating(self, at_s):
         return self.version is not None and at_s < self.lease_until_s
@@ -152,7 +155,6 @@ class _Moments:
         self._verdict = verdict
         self._starts = {}
         self._operated = {}  # name -> (version, disk, losses so far)
-        self._excluded = {}  # name -> highest incarnation
         self._exempt = _Exempt()
         self._losses = 0
         self._acting = None  # as the store has it, while that is verified
@@ -212,10 +214,8 @@ class _Moments:
     def _operation(self, line):
         start = self._of(line)
         start.incarnation = line["incarnation"]
-        if line["incarnation"] <= self._excluded.get(start.name, 0):
-            self._violated(
-                line, f"S8: {start.name} was excluded as {line['incarnation']}, and operates"
-            )
+        if line["incarnation"] <= start.excluded and line["began_s"] > start.excluded_s:
+            self._violated(line, f"S8: {start.name} was excluded as {start.excluded}, and operates")
         if start.version is not None and parse_version(line["version"]) > start.version:
             self._violated(
                 line, f"R11: {start.name} operates at {line['version']} before its callback ran"
@@ -258,7 +258,10 @@ class _Moments:
         self._losses += 1
 
     def _excludes(self, line):
-        self._excluded[line["name"]] = line["incarnation"]
+        """S8 is about the starts that there were; a later one is admitted anew."""
+        for start in self._starts.values():
+            if start.name == line["name"]:
+                start.excluded, start.excluded_s = line["incarnation"], line["at_s"]
 
     def _decided(self, line):
         step = line["step"]

@@ -51,6 +51,7 @@ class Faults:
             "node replaced": self._replace_node,
             "disk lost": self._lose_disk,
             "node left": self._leave,
+            "paused node excluded": self._exclude_paused,
         }
 
     async def inject(self, fault):
@@ -136,6 +137,18 @@ class Faults:
             await place.stop(leave=True)
             await asyncio.sleep(fault.for_s)
             await place.start(place.installed, place.lowest)
+
+    async def _exclude_paused(self, fault):
+        """It has a lease, so nobody needs to say that it is stopped; then it wakes up."""
+        place = self._place(fault, [place for place in self._places if place.has_lease])
+        async with place.changing, self._cutting[place]:
+            name, running = place.name, place.running
+            self._note(fault, name)
+            async with self._unreachable(name):
+                running.signal(signal.SIGSTOP)
+                await self._operator.exclude(name, confirm_stopped=False)
+                await asyncio.sleep(fault.for_s)
+                running.signal(signal.SIGCONT)
 
     async def _resign(self, fault):
         self._note(fault, "master")

@@ -70,6 +70,11 @@ class Place:
         await self.kill()
         await self._stack.aclose()
 
+    @property
+    def has_lease(self):
+        """It suspends itself when the store does not answer for so long."""
+        return bool(self.settings.get("lease_s"))
+
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self, installed, lowest):
@@ -197,22 +202,18 @@ class _Worker(_Running):
             if "exit" in said:
                 return
             if self.place.on_said is not None:
-                self.place.on_said(self.place, said)
+                self.place.on_said(said)
 
     @property
     def ended(self):
         return self._listening.done()
-
-    @property
-    def pid(self):
-        return self._process.process.pid
 
     def signal(self, number):
         with suppress(ProcessLookupError):
             self._process.signal(number)
 
     def tell(self, **command):
-        with suppress(ConnectionError):
+        if not self._process.process.stdin.is_closing():  # else it has died by itself
             self._process.tell(**command)
 
     def install(self, installed, lowest):
@@ -306,10 +307,6 @@ class _Agent(_Running):
     @property
     def ended(self):
         return self._process.returncode is not None
-
-    @property
-    def pid(self):
-        return self._process.pid
 
     def signal(self, number):
         if not self.ended:

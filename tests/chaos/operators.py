@@ -84,8 +84,8 @@ class Operator(Observer):
         self._journal.write("releasing")
         await self._until_answered(ReleaseHold(_OPERATOR), Done, Refused)
 
-    async def exclude(self, name):
-        """Its process is certainly stopped, and will not come back as what it was."""
+    async def exclude(self, name, *, confirm_stopped=True):
+        """Its process is certainly stopped, or its lease will have ended."""
         async with asyncio.timeout(_PERSIST_S):
             while True:
                 reply = await self.store.call(ReadAll())
@@ -94,12 +94,12 @@ class Operator(Observer):
                     member = reply.snapshot.members.get(name)
                     if member is None:
                         return
-                    if await self._exclude_one(name, member.incarnation):
+                    if await self._exclude_one(name, member.incarnation, confirm_stopped):
                         return
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _exclude_one(self, name, incarnation):
-        request = Exclude(name, _OPERATOR, "chaos", True, incarnation)
+    async def _exclude_one(self, name, incarnation, confirm_stopped):
+        request = Exclude(name, _OPERATOR, "chaos", confirm_stopped, incarnation)
         reply = await self.store.call(request)
         if isinstance(reply, Done):
             self._journal.write("excluded", name=name, incarnation=incarnation)

@@ -13,12 +13,12 @@ from tests.chaos.points import ACTIONS, COMMON_POINTS, RARE_POINTS
 # kind: how long it lasts, at least and at most.
 FAULTS = {
     "node killed": (0.0, 1.5),
-    "node paused": (0.3, 4.0),
-    "node refused": (0.3, 4.0),
-    "requests swallowed": (0.3, 4.0),
-    "replies swallowed": (0.3, 4.0),
-    "both ways swallowed": (0.3, 4.0),
-    "bytes held back": (0.3, 4.0),
+    "node paused": (0.3, 5.0),
+    "node refused": (0.3, 5.0),
+    "requests swallowed": (0.3, 5.0),
+    "replies swallowed": (0.3, 5.0),
+    "both ways swallowed": (0.3, 5.0),
+    "bytes held back": (0.3, 5.0),
     "connections cut": (0.0, 0.0),
     "store killed": (0.0, 1.5),
     "store paused": (0.2, 2.0),
@@ -34,6 +34,7 @@ FAULTS = {
     "node replaced": (0.0, 1.0),
     "disk lost": (0.0, 1.0),
     "node left": (0.0, 1.5),
+    "paused node excluded": (0.2, 1.5),  # after its lease
 }
 _COPIES = (1, 3)  # of each kind in one deck
 _GAP_S = (0.3, 1.5)
@@ -108,16 +109,14 @@ class Plan:
             chance.uniform(*_CALM_BEFORE_END_S),
         )
 
-    def point(self, slot):
-        """The next crash point of this slot, `common` or `rare`, and what is done there."""
-        names = self._points[slot]
-        name = names.popleft()
-        return name, self._for_points.choice(ACTIONS)
+    def point(self, kind):
+        """The next crash point of this kind, `common` or `rare`, and what is done there."""
+        return self._points[kind].popleft(), self._for_points.choice(ACTIONS)
 
-    def reached(self, slot, name):
+    def reached(self, kind, name):
         """It comes last from here on."""
-        self._points[slot].append(name)
+        self._points[kind].append(name)
 
-    def not_reached(self, slot, name):
+    def not_reached(self, kind, name):
         """It comes again soon, but not at once: it may need what the next ones bring about."""
-        self._points[slot].insert(len(self._points[slot]) // 2, name)
+        self._points[kind].insert(len(self._points[kind]) // 2, name)

@@ -1,7 +1,8 @@
 """A chaos run: real nodes, real servers, real faults, while upgrades go round and round.
 
 Each round is one upgrade. Faults go on while the nodes get the new version, and for a while after;
-then everything heals, and the upgrade must end by itself within `FINISH_S`. Everybody keeps a
+then all of them are taken back, and the raise goes on while nodes still stop at crash points. When
+that is over, too, the upgrade must end by itself within `FINISH_S`. Everybody keeps a
 journal, and at the end the checker judges what it says there.
 """
 
@@ -9,6 +10,7 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
+from peerupgrade.core.versions import parse_version
 from tests.chaos.arming import Arming
 from tests.chaos.checker import judge
 from tests.chaos.faults import Faults
@@ -22,6 +24,7 @@ CLUSTER = "chaos"
 FINISH_S = 60.0
 _FORM_S = 60.0
 _GHOSTS_AFTER_S = 5.0
+_CRASH_POINTS_S = 10.0
 _PLACES = (
     (WorkerPlace, {}),
     (WorkerPlace, {}),
@@ -147,6 +150,7 @@ class Run:
         upgrade = self._plan.upgrade(len(self._places))
         self._doing = "under faults"
         storm = asyncio.create_task(self._storm() if self._with_faults else _nothing())
+        arming = asyncio.create_task(self._arming.run() if self._with_faults else _nothing())
         try:
             if upgrade.held:
                 holding = asyncio.create_task(self._operator.hold())
@@ -160,11 +164,15 @@ class Run:
         finally:
             await _cancel([storm])
         self._doing = "finishing"
-        await self._arming.settle()
         if upgrade.held:
             await holding
             await self._operator.release()
-        await self._finish()
+        # Most of a raise is still to come: here nodes still stop at crash points, and nowhere else.
+        ended = await self._completed(_CRASH_POINTS_S)
+        await _cancel([arming])
+        await self._arming.settle()
+        if not ended:
+            await self._finish()
 
     async def _install(self, upgrade, release, order):
         for index in order:
@@ -174,9 +182,8 @@ class Run:
             await asyncio.sleep(upgrade.gaps_s[index])
 
     async def _storm(self):
-        """Faults and crash points until cancelled; every fault that began comes to its end."""
+        """Faults until cancelled; every fault that began comes to its end."""
         running = set()
-        arming = asyncio.create_task(self._arming.run())
         try:
             while True:
                 fault = self._plan.fault()
@@ -184,17 +191,22 @@ class Run:
                 running.add(task)
                 await asyncio.sleep(fault.gap_s)
         finally:
-            await _cancel([arming])
             await asyncio.gather(*running)
+
+    async def _completed(self, timeout_s):
+        """Has the upgrade ended by then?"""
+        with suppress(AssertionError):
+            await self._operator.completed(self._release.version, timeout_s)
+            return True
+        return False
 
     async def _finish(self):
         """The upgrade must end by itself; only ghosts are for the operator."""
         version, deadline_s = self._release.version, now_s() + FINISH_S
         while now_s() < deadline_s:
-            with suppress(AssertionError):
-                await self._operator.completed(version, _GHOSTS_AFTER_S)
-                return
             await self._exclude_ghosts()
+            if await self._completed(_GHOSTS_AFTER_S):
+                return
         why = await self._operator.snapshot()
         self._journal.write("stuck", version=version, why=f"{version}: {why}")
         self.interrupted.set()
@@ -210,7 +222,7 @@ class Run:
 
 async def _install_one(place, release, way):
     """In place only upwards: going back is a restart, so that nobody is told it too late."""
-    goes_back = place.installed > release.version
+    goes_back = parse_version(place.installed) > parse_version(release.version)
     if way == "in place" and not goes_back:
         place.upgrade_in_place(*release.versions)
         return

@@ -176,6 +176,18 @@ def test_s8_a_later_incarnation_may():
     assert reported(story.operation("a", "1.0", incarnation=2)) == []
 
 
+def test_s8_a_later_start_may():
+    story = formed().add("ended", node="a", start=1, status=-9)
+    story.add("excluded", name="a", incarnation=7).began("a", "1.0", start=3, disk=1)
+    assert reported(story.operates("a", "1.0", start=3).operation("a", "1.0", start=3)) == []
+
+
+def test_s8_an_operation_that_had_begun_may_end():
+    story = formed().add("excluded", name="a", incarnation=1)
+    story.operation("a", "1.0").lines[-1]["began_s"] = 0.5
+    assert reported(story) == []
+
+
 def test_s10_a_store_is_trusted_that_knows_less_than_a_node():
     story = upgraded().lost().decided("doubted", "1.0", "1.0")
     assert_reported(story.decided("verified", "1.0", "1.0"), "S10")
