@@ -60,6 +60,13 @@ class Verdict:
     counts: Counter = field(default_factory=Counter)
     faults: Counter = field(default_factory=Counter)
     points: Counter = field(default_factory=Counter)
+    said: set = field(default_factory=set)
+
+    def violated(self, line, problem):
+        """Each problem once, when it is first seen: it may last for many moments."""
+        if problem not in self.said:
+            self.said.add(problem)
+            self.violations.append(f"{problem} (at {line['at_s']:.3f} s)")
 
 
 @dataclass
@@ -94,7 +101,7 @@ def judge(lines):
     _check_history(lines, verdict)
     for line in lines:
         if line["kind"] == "stuck":
-            verdict.violations.append(f"L1: not finished after the faults stopped: {line['why']}")
+            verdict.violated(line, f"L1: not finished after the faults stopped: {line['why']}")
     _count(lines, verdict)
     return verdict
 
@@ -152,13 +159,12 @@ class _Moments:
     """What an observer of everything knows, moved from line to line."""
 
     def __init__(self, verdict):
-        self._verdict = verdict
+        self._verdict, self._violated = verdict, verdict.violated
         self._starts = {}
         self._operated = {}  # name -> (version, disk, losses so far)
         self._exempt = _Exempt()
         self._losses = 0
         self._acting = None  # as the store has it, while that is verified
-        self._said = set()
 
     def check(self, lines):
         handlers = {
@@ -178,12 +184,6 @@ class _Moments:
             self._exempt.follow(line)
             if line["kind"] in handlers:
                 handlers[line["kind"]](line)
-
-    def _violated(self, line, problem):
-        """Once for each problem: it may last for many moments."""
-        if problem not in self._said:
-            self._said.add(problem)
-            self._verdict.violations.append(f"{problem} (at {line['at_s']:.3f} s)")
 
     def _of(self, line):
         return self._starts[line["start"]]
@@ -369,14 +369,11 @@ def _check_register(lines, verdict):
             if "node" in line and exempt(line["node"], line["at_s"]):
                 verdict.exemptions += 1
             else:
-                verdict.violations.append(
-                    f"register: {who} says {version} after {settled[past - 1][1]} had settled"
-                    f" (at {line['at_s']:.3f} s)"
+                verdict.violated(
+                    line, f"register: {who} says {version}, {settled[past - 1][1]} had settled"
                 )
         if raised_s.get(version, inf) > line["at_s"] + CLOCK_ERROR_S:
-            verdict.violations.append(
-                f"register: {who} says {version} before it was raised (at {line['at_s']:.3f} s)"
-            )
+            verdict.violated(line, f"register: {who} says {version} before it was raised")
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -403,9 +400,8 @@ def _check_values(lines, verdict):
             void = any(begin <= line["at_s"] and began_s <= end for begin, end in flushes)
             if line["seq"] < seq and not void:
                 lost.add((line["key"], seq))
-                verdict.violations.append(
-                    f"value: {line['key']} is {line['seq']}, {seq} was acknowledged"
-                    f" (at {line['at_s']:.3f} s)"
+                verdict.violated(
+                    line, f"value: {line['key']} is {line['seq']}, {seq} was acknowledged"
                 )
     verdict.values_lost = len(lost)
 
@@ -432,9 +428,7 @@ def _check_holds(lines, verdict):
             case "lost" if line["fault"] == "store flushed":
                 held = held and bool(remembered)
             case "history" if line["step"] == "raised" and held:
-                verdict.violations.append(
-                    f"S12: raised to {line['after']} against a hold (at {line['at_s']:.3f} s)"
-                )
+                verdict.violated(line, f"S12: raised to {line['after']} against a hold")
 
 
 def _check_history(lines, verdict):
@@ -448,19 +442,19 @@ def _check_history(lines, verdict):
             continue
         before, after = (line[name] and parse_version(line[name]) for name in ("before", "after"))
         if before and (not after or after < before):
-            verdict.violations.append(f"S2: acting goes back from {before} to {after}")
+            verdict.violated(line, f"S2: acting goes back from {before} to {after}")
         if line["step"] not in _COMMITS:
             continue
         key = (line["epoch"], line["revision"])
         if key in commits:
-            verdict.violations.append(f"S4: epoch and revision {key} written twice")
+            verdict.violated(line, f"S4: epoch and revision {key} written twice")
         commits.add(key)
         if line["step"] == "completed":
             if completed.get(after) == losses:
-                verdict.violations.append(f"S16: {after} was called complete twice")
+                verdict.violated(line, f"S16: {after} was called complete twice")
             completed[after] = losses
             installed = {group.partition(": ")[0] for group in line["inputs"].split("; ")}
             if installed != {line["after"]}:
-                verdict.violations.append(
-                    f"S16: {after} complete, but installed are {', '.join(sorted(installed))}"
+                verdict.violated(
+                    line, f"S16: {after} complete, but installed are {', '.join(sorted(installed))}"
                 )

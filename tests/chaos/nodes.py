@@ -15,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
+from peerupgrade.adapters.embedded import die_with_parent
 from tests.chaos.journal import Journal, now_s
 from tests.chaos.servers import url_of
 from tests.support.process import Process
@@ -257,6 +258,8 @@ class _Agent(_Running):
             stdout=self._log,
             stderr=self._log,
             env={**os.environ, "XDG_RUNTIME_DIR": str(self._files / "run")},
+            start_new_session=True,  # a Ctrl-C is for whoever runs this
+            preexec_fn=die_with_parent(os.getpid()),
         )
         self._watching = asyncio.create_task(self._watch())
 

@@ -34,6 +34,7 @@ class Process:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
                 env=env,
+                start_new_session=True,  # a Ctrl-C is for whoever runs the tests
             )
         self.reading = asyncio.create_task(self._read())
 
