@@ -130,7 +130,8 @@ class _Exempt:
 
     def __init__(self):
         self._forgotten = set()
-        self._unreachable_until_s = {}
+        self._cuts = Counter()  # name -> how many things keep it from the store
+        self._healed_s = {}  # name -> when the last one ended
         self._lease_s = {}
 
     def follow(self, line):
@@ -142,14 +143,15 @@ class _Exempt:
             case "member" if line["registered"]:
                 self._forgotten.discard(line["name"])
             case "cut":
-                self._unreachable_until_s[line["node"]] = inf
+                self._cuts[line["node"]] += 1
             case "healed":
-                self._unreachable_until_s[line["node"]] = line["at_s"]
+                self._cuts[line["node"]] -= 1
+                self._healed_s[line["node"]] = line["at_s"]
 
     def __call__(self, name, at_s):
         if self._lease_s[name] or name not in self._forgotten:
             return False
-        return at_s < self._unreachable_until_s.get(name, -inf) + HEARS_WITHIN_S
+        return self._cuts[name] > 0 or at_s < self._healed_s.get(name, -inf) + HEARS_WITHIN_S
 
 
 # --- the moments ----------------------------------------------------------------------------------
@@ -216,10 +218,12 @@ class _Moments:
         start.incarnation = line["incarnation"]
         if line["incarnation"] <= start.excluded and line["began_s"] > start.excluded_s:
             self._violated(line, f"S8: {start.name} was excluded as {start.excluded}, and operates")
-        if start.version is not None and parse_version(line["version"]) > start.version:
-            self._violated(
-                line, f"R11: {start.name} operates at {line['version']} before its callback ran"
-            )
+        version = parse_version(line["version"])
+        if start.version is None:  # it operates, whatever was written down
+            start.version = version
+            self._moment(line)
+        elif version > start.version:
+            self._violated(line, f"R11: {start.name} operates at {version} before its callback ran")
 
     def _stops(self, line):
         if line["start"] in self._starts:  # else it ended before it began

@@ -29,6 +29,8 @@ Of the cluster, by the run:
     excluded    name, incarnation
     asked       began_s, acting: the acting version that the store itself answered
     fault       name, target: injected now
+    rolled back version: half of the nodes had it, and went back
+    stuck       why: an upgrade did not end when the faults had
 """
 
 import json

@@ -94,11 +94,12 @@ class Run:
         async with AsyncExitStack() as stack:
             await self._set_up(stack)
             await self._form()
-            over = asyncio.create_task(self.interrupted.wait())
             deadline_s = now_s() + duration_s
-            while now_s() < deadline_s and not over.done():
-                await self._round()
-            over.cancel()
+            while now_s() < deadline_s and not self.interrupted.is_set():
+                try:
+                    await self._round()
+                except TimeoutError:
+                    self._stuck("an operator's command stayed without an answer")
             await self._take_down()
         return judge(read_journals(self.directory))
 
@@ -146,33 +147,37 @@ class Run:
     # --- one round --------------------------------------------------------------------------------
 
     async def _round(self):
-        old, self._release = self._release, Release(self._release.number + 1)
         upgrade = self._plan.upgrade(len(self._places))
-        self._doing = "under faults"
-        storm = asyncio.create_task(self._storm() if self._with_faults else _nothing())
+        old, self._release = self._release, Release(self._release.number + 1)
         arming = asyncio.create_task(self._arming.run() if self._with_faults else _nothing())
         try:
-            if upgrade.held:
-                holding = asyncio.create_task(self._operator.hold())
+            self._doing = "under faults"
+            await self._upgrade_under_faults(upgrade, old)
+            # Most of a raise is still to come: here nodes only stop at crash points.
+            self._doing = "finishing"
+            ended = await self._completed(_CRASH_POINTS_S)
+        finally:
+            await _cancel([arming])
+            await self._arming.settle()
+        if not ended:
+            await self._finish()
+
+    async def _upgrade_under_faults(self, upgrade, old):
+        holding = asyncio.create_task(self._operator.hold()) if upgrade.held else None
+        storm = asyncio.create_task(self._storm() if self._with_faults else _nothing())
+        try:
             if upgrade.rolled_back:
-                half = len(self._places) // 2
-                await self._install(upgrade, self._release, upgrade.order[:half])
-                await self._install(upgrade, old, upgrade.order[:half])
+                half = upgrade.order[: len(self._places) // 2]
+                await self._install(upgrade, self._release, half)
+                await self._install(upgrade, old, half)
                 self._journal.write("rolled back", version=self._release.version)
             await self._install(upgrade, self._release, upgrade.order)
             await asyncio.sleep(upgrade.rest_s)
         finally:
             await _cancel([storm])
-        self._doing = "finishing"
-        if upgrade.held:
+        if holding is not None:
             await holding
             await self._operator.release()
-        # Most of a raise is still to come: here nodes still stop at crash points, and nowhere else.
-        ended = await self._completed(_CRASH_POINTS_S)
-        await _cancel([arming])
-        await self._arming.settle()
-        if not ended:
-            await self._finish()
 
     async def _install(self, upgrade, release, order):
         for index in order:
@@ -207,8 +212,11 @@ class Run:
             await self._exclude_ghosts()
             if await self._completed(_GHOSTS_AFTER_S):
                 return
-        why = await self._operator.snapshot()
-        self._journal.write("stuck", version=version, why=f"{version}: {why}")
+        self._stuck(f"{version}: {await self._operator.snapshot()}")
+
+    def _stuck(self, why):
+        """A violation; nothing that comes after it would say more."""
+        self._journal.write("stuck", why=why)
         self.interrupted.set()
 
     async def _exclude_ghosts(self):

@@ -166,6 +166,14 @@ def test_s7_two_nodes_that_do_not_understand_each_other():
     assert_reported(two_worlds(), "S7")
 
 
+def test_s7_an_operation_tells_that_a_node_operates():
+    story = formed().add("ended", node="b", start=2, status=-9)
+    story.add("suspended", node="a", start=1, reason="").decided("doubted", "1.0", "1.0")
+    story.began("c", "1.2", lowest="1.1", start=3).operates("c", "1.1", start=3)
+    assert reported(story) == []
+    assert_reported(story.operation("a", "1.0"), "S7")
+
+
 def test_s8_an_excluded_start_operates():
     story = formed().add("excluded", name="a", incarnation=1)
     assert_reported(story.operation("a", "1.0"), "S8")
@@ -314,6 +322,13 @@ def test_a_forgotten_node_that_cannot_hear_is_exempt_and_counted():
     verdict = judge(cut_off().sorted())
     assert verdict.violations == []
     assert verdict.exemptions == 1
+
+
+def test_a_node_that_two_things_cut_off_can_hear_when_both_are_over():
+    story = cut_off(healed=True)
+    first = next(line for line in story.lines if line["kind"] == "cut")
+    story.lines.append(dict(first))
+    assert reported(story) == []
 
 
 def test_a_forgotten_node_that_can_hear_is_not_exempt():
