@@ -83,8 +83,8 @@ class Place:
         self.installed, self.lowest, self.wanted = installed, lowest, True
         self.starts += 1
         start = self.number * 1000 + self.starts  # unique in the run
-        self.running = self._made(start)
-        await self.running.start(
+        running = self._made(start)
+        await running.start(
             {
                 "name": self.name,
                 "installed": installed,
@@ -95,6 +95,8 @@ class Place:
                 **self.settings,
             }
         )
+        self.running = running
+        self._tell_armed()  # it may have changed meanwhile
 
     async def kill(self):
         """SIGKILL; on return the process is certainly gone."""
@@ -121,11 +123,14 @@ class Place:
     def arm(self, slot, name, action):
         """What runs here, and what will, stops at this point."""
         self.armed[slot] = (name, action)
-        self.running.tell(do="arm", slot=slot, name=name, action=action)
+        self._tell_armed()
 
     def disarm(self, slot):
-        self.armed.pop(slot, None)
-        self.running.tell(do="disarm", slot=slot)
+        if self.armed.pop(slot, None):
+            self._tell_armed()
+
+    def _tell_armed(self):
+        self.running.tell(do="arm", points=self.armed)
 
     def take_name(self, name):
         """What comes next is another node; only while nothing runs."""

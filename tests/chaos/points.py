@@ -62,13 +62,11 @@ class Points:
 
     def __init__(self, reached, armed):
         self._reached = reached
+        self.arm(armed)
+
+    def arm(self, armed):
+        """These, and no others."""
         self._armed = dict(armed)
-
-    def arm(self, slot, name, action):
-        self._armed[slot] = (name, action)
-
-    def disarm(self, slot):
-        self._armed.pop(slot, None)
 
     def passed(self, name):
         """The node is at this point.
@@ -79,7 +77,7 @@ class Points:
         for slot, (armed, action) in list(self._armed.items()):
             if armed != name:
                 continue
-            self.disarm(slot)
+            del self._armed[slot]
             self._reached(name, action)
             if action == "die":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -4,8 +4,7 @@ It does guarded operations all the time, on the shared store, and keeps a journa
 lines of JSON:
 
     {"do": "installed", "installed": "1.2", "lowest": "1.1"}
-    {"do": "arm", "slot": "common", "name": "before admit", "action": "die"}
-    {"do": "disarm", "slot": "common"}
+    {"do": "arm", "points": {"common": ["before admit", "die"]}}
     {"do": "resign"}
     {"do": "stop", "leave": true}
 """
@@ -160,9 +159,7 @@ class Worker:
                 self._installed("installed", command["installed"], command["lowest"])
                 self.node.installed_changed(command["installed"], command["lowest"])
             case "arm":
-                self.points.arm(command["slot"], command["name"], command["action"])
-            case "disarm":
-                self.points.disarm(command["slot"])
+                self.points.arm(command["points"])
             case "resign":
                 await self.node.resign()
             case "stop":
