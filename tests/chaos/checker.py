@@ -102,6 +102,8 @@ def judge(lines):
     for line in lines:
         if line["kind"] == "stuck":
             verdict.violated(line, f"L1: not finished after the faults stopped: {line['why']}")
+        elif line["kind"] == "hung":
+            verdict.violated(line, f"L2: {line['node']} did not end when it was told to stop")
     _count(lines, verdict)
     return verdict
 

@@ -12,7 +12,8 @@ Of one start of a node (`node`, `start`), by its worker, or by whoever runs it:
     suspended   it does not operate
     lease       until_s: it operates no longer than that without another such line
     remembers   hold: whether the newest record on its disk has one
-    ended       the process is gone
+    hung        it was told to stop in order, and did not
+    ended       status: the process is gone
     operation   began_s, version, incarnation: a guarded operation, and what it behaved as
     wrote       began_s, key, seq, format: acknowledged, by the replica too
     read        began_s, key, seq, format: a value; seq 0 if there is none

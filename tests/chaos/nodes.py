@@ -25,6 +25,7 @@ TELL = Path(__file__).with_name("tell.py")
 # What a start of the interpreter costs, many at once on a small machine, is within this.
 _END_S = 20.0
 _RESTART_S = 0.2
+_SAYS_WHY_S = 1.0
 _POLL_S = 0.1
 
 
@@ -107,8 +108,12 @@ class Place:
     async def stop(self, *, leave):
         """In order; killed if it takes too long, so on return it is certainly gone."""
         self.wanted = False
-        with suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self.running.stop(leave), _END_S)
+        except TimeoutError:
+            self.running.note("hung")
+            self.running.signal(signal.SIGUSR1)  # it writes into its log what it waits for
+            await asyncio.sleep(_SAYS_WHY_S)
         await self.running.kill()
 
     def upgrade_in_place(self, installed, lowest):
@@ -227,7 +232,7 @@ class _Worker(_Running):
 
     async def stop(self, leave):
         self.tell(do="stop", leave=leave)
-        await self._listening
+        await asyncio.shield(self._listening)  # giving up on it does not end it
 
     async def kill(self):
         await self._process.end()

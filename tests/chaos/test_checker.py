@@ -251,6 +251,10 @@ def test_l1_an_upgrade_that_does_not_end():
     assert_reported(formed().add("stuck", why="nobody knows"), "L1")
 
 
+def test_l2_a_node_that_does_not_stop():
+    assert_reported(formed().add("hung", node="a", start=1), "L2")
+
+
 def test_a_process_that_dies_of_a_defect():
     assert_reported(formed().add("ended", node="a", start=1, status=70), "crash")
 

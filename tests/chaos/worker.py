@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -167,7 +168,14 @@ class Worker:
                 self.stopped.set()
 
 
+def show_tasks():
+    """SIGUSR1: what everything waits for, to find out why it does not end."""
+    for task in asyncio.all_tasks():
+        task.print_stack()
+
+
 async def main():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, show_tasks)
     worker = Worker(json.loads(os.environ["WORKER_SETTINGS"]))
     try:
         await worker.run()
