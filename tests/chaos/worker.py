@@ -171,7 +171,7 @@ class Worker:
 def show_tasks():
     """SIGUSR1: what everything waits for, to find out why it does not end."""
     for task in asyncio.all_tasks():
-        task.print_stack()
+        task.print_stack(file=sys.stderr)
 
 
 async def main():
