@@ -420,19 +420,19 @@ def _check_holds(lines, verdict):
 
     A FLUSHALL may forget a hold that no node has on its disk yet.
     """
-    held, remembered = False, set()
+    held, remembered = 0, {}  # the hold that stands; name -> the hold that it remembers
     for line in lines:
         match line["kind"]:
             case "held":
-                held = True
+                held = line["hold"]
             case "releasing":
-                held = False
-            case "remembers" if line["hold"]:
-                remembered.add(line["node"])
+                held = 0
             case "remembers":
-                remembered.discard(line["node"])
-            case "lost" if line["fault"] == "store flushed":
-                held = held and bool(remembered)
+                remembered[line["node"]] = line["hold"]
+            case "excluded":
+                remembered.pop(line["name"], None)  # gone, and its disk with it
+            case "lost" if line["fault"] == "store flushed" and held not in remembered.values():
+                held = 0
             case "history" if line["step"] == "raised" and held:
                 verdict.violated(line, f"S12: raised to {line['after']} against a hold")
 

@@ -11,7 +11,7 @@ Of one start of a node (`node`, `start`), by its worker, or by whoever runs it:
     operates    version: its callback ran, it may operate at that from here on
     suspended   it does not operate
     lease       until_s: it operates no longer than that without another such line
-    remembers   hold: whether the newest record on its disk has one
+    remembers   hold: that of the newest record on its disk, by when it was set; 0: none
     hung        it was told to stop in order, and did not
     ended       status: the process is gone
     operation   began_s, version, incarnation: a guarded operation, and what it behaved as
@@ -25,7 +25,7 @@ Of the cluster, by the run:
     lost        fault, began_s, forgotten (names): the store lost writes
     member      name, registered: what the store says
     cut, healed node: it could not reach the store, or was paused, between these
-    held        an operator's hold was acknowledged
+    held        hold: an operator's hold was acknowledged
     releasing   it is about to be released
     excluded    name, incarnation
     asked       began_s, acting: the acting version that the store itself answered

@@ -72,13 +72,14 @@ class Operator(Observer):
         super().__init__(url, cluster)
         self.url, self.cluster, self._journal = url, cluster, journal
         self._registered = set()
+        self._excluded = {}  # name -> (incarnation, whether its process was stopped)
 
     # --- commands: each is repeated until the store has answered ----------------------------------
 
     async def hold(self):
         """Only an acknowledged hold counts."""
-        await self._until_answered(SetHold(_OPERATOR, "chaos"), Done)
-        self._journal.write("held")
+        reply = await self._until_answered(SetHold(_OPERATOR, "chaos"), Done)
+        self._journal.write("held", hold=reply.view.record.hold.at_ms)
 
     async def release(self):
         self._journal.write("releasing")
@@ -102,13 +103,29 @@ class Operator(Observer):
         request = Exclude(name, _OPERATOR, "chaos", confirm_stopped, incarnation)
         reply = await self.store.call(request)
         if isinstance(reply, Done):
+            self._excluded[name] = (incarnation, confirm_stopped)
             self._journal.write("excluded", name=name, incarnation=incarnation)
         return isinstance(reply, Done | NotMember)
 
+    async def exclude_ghosts(self, names):
+        """Members that left or were excluded, and came back when a failover forgot that.
+
+        Args:
+            names: of the nodes that there are.
+        """
+        snapshot = await self.snapshot()
+        if snapshot is None:
+            return
+        for name, member in snapshot.members.items():
+            incarnation, was_stopped = self._excluded.get(name, (0, True))
+            if name not in names or member.incarnation <= incarnation:
+                await self._exclude_one(name, member.incarnation, was_stopped)
+
     async def _until_answered(self, request, *answers):
         async with asyncio.timeout(_PERSIST_S):
-            while not isinstance(await self.store.call(request), answers):
+            while not isinstance(reply := await self.store.call(request), answers):
                 await asyncio.sleep(_AGAIN_S)
+        return reply
 
     # --- watching: tasks that run until they are cancelled ----------------------------------------
 

@@ -209,7 +209,7 @@ class Run:
         """The upgrade must end by itself; only ghosts are for the operator."""
         version, deadline_s = self._release.version, now_s() + FINISH_S
         while now_s() < deadline_s:
-            await self._exclude_ghosts()
+            await self._operator.exclude_ghosts({place.name for place in self._places})
             if await self._completed(_GHOSTS_AFTER_S):
                 return
         self._stuck(f"{version}: {await self._operator.snapshot()}")
@@ -218,14 +218,6 @@ class Run:
         """A violation; nothing that comes after it would say more."""
         self._journal.write("stuck", why=why)
         self.interrupted.set()
-
-    async def _exclude_ghosts(self):
-        """Members whose process is gone for good, and whose departure the store forgot."""
-        snapshot = await self._operator.snapshot()
-        if snapshot is None or not snapshot.verified:
-            return
-        for name in set(snapshot.members) - {place.name for place in self._places}:
-            await self._operator.exclude(name)
 
 
 async def _install_one(place, release, way):

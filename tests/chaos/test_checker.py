@@ -208,7 +208,7 @@ def test_r11_an_operation_before_the_callback():
 
 
 def held():
-    return formed().installed("a", "1.1").installed("b", "1.1", start=2).add("held")
+    return formed().installed("a", "1.1").installed("b", "1.1", start=2).add("held", hold=7)
 
 
 def test_s12_raised_against_a_hold():
@@ -223,7 +223,9 @@ def test_s12_raised_when_the_hold_is_being_released():
 def test_s12_a_flush_forgets_a_hold_only_if_no_node_remembers_it():
     flushed = held().lost("store flushed").decided("raised", "1.0", "1.1", "1.1: a, b")
     assert reported(flushed) == []
-    story = held().add("remembers", node="a", start=1, hold=True).lost("store flushed")
+    other = held().add("remembers", node="a", start=1, hold=6).lost("store flushed")
+    assert reported(other.decided("raised", "1.0", "1.1", "1.1: a, b")) == []
+    story = held().add("remembers", node="a", start=1, hold=7).lost("store flushed")
     assert_reported(story.decided("raised", "1.0", "1.1", "1.1: a, b"), "S12")
 
 

@@ -107,15 +107,16 @@ class Worker:
                 self.journal.write("suspended", reason=event.detail)
 
     async def _note_records(self):
-        revision, held = 0, None
+        revision, held = 0, 0
         while True:
             record = await self.node.wait_newer(revision, _WAIT_RECORD_S)
             if record is None or record.revision <= revision:
                 continue
             revision = record.revision
-            if held is not (record.hold is not None):
-                held = record.hold is not None
-                self.journal.write("remembers", hold=held)
+            hold = record.hold.at_ms if record.hold is not None else 0
+            if hold != held:
+                held = hold
+                self.journal.write("remembers", hold=hold)
 
     # --- operations -------------------------------------------------------------------------------
 
