@@ -97,7 +97,8 @@ def cancellable() -> Iterator[Callable[[], None]]:
     """Raises a cancellation that came within and was swallowed: at its end, and when it is called.
 
     The library writes with `asyncio.wait_for`, which loses a cancellation in Python 3.11 when the
-    write ends at the same moment. Who waits for the end of the task would then wait for ever.
+    write ends or fails at the same moment. Who waits for the end of the task would then wait for
+    ever, because after a failure it would just be tried again.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -107,5 +108,7 @@ def cancellable() -> Iterator[Callable[[], None]]:
         if task.cancelling() > before:
             raise asyncio.CancelledError
 
-    yield check
-    check()
+    try:
+        yield check
+    finally:
+        check()

@@ -599,9 +599,10 @@ class Membership:
 
     def _new_token(self) -> list[Effect]:
         """A new admission needs a new token; the admitted one proves whose the name is."""
-        previous = self.memory.admitted_token or self.memory.previous_token
+        memory = self._wanted or self.memory  # an admission may be on its way to the disk
+        previous = memory.admitted_token or memory.previous_token
         token = f"{self.rng.getrandbits(128):032x}"
-        return self._remember(replace(self.memory, token=token, previous_token=previous))
+        return self._remember(replace(memory, token=token, previous_token=previous))
 
     def _remember(self, memory: Memory) -> list[Effect]:
         self._wanted = memory

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from peerupgrade.adapters.embedded import EmbeddedServer
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.proxy import Proxy
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.asyncio
 

@@ -339,6 +339,16 @@ def test_a_lease_that_was_not_confirmed_in_time_suspends_the_node():
     assert bench.membership.incarnation > was
 
 
+def test_a_lease_that_ends_while_the_admission_is_on_its_way_to_the_disk_costs_no_name():
+    bench = Bench(formed(), installed="2.0", lease_s=5.0).start()
+    bench.feed(bench.ask())  # read
+    bench.feed(bench.ask())  # admitted; what that brings is not on the disk yet
+    bench.now_s += 5.1
+    bench.feed(HeardOn(Subscribed())).settle()
+    assert bench.membership.refusal is None
+    assert bench.operated == ["1.0"]
+
+
 def test_a_member_that_went_back_below_the_floor_stands_by_and_counts():
     bench = operating()
     bench.store.record = replace(bench.store.record, floor=V("2.0"), revision=11)

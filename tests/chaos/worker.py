@@ -1,0 +1,191 @@
+"""One node of a chaos run, embedded in a process of its own.
+
+It does guarded operations all the time, on the shared store, and keeps a journal. Commanded by
+lines of JSON:
+
+    {"do": "installed", "installed": "1.2", "lowest": "1.1"}
+    {"do": "arm", "points": {"common": ["before admit", "die"]}}
+    {"do": "resign"}
+    {"do": "stop", "leave": true}
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+sys.path[0] = str(Path(__file__).parents[2])  # it is started as a file
+
+from peerupgrade import Node, Settings  # noqa: E402
+from peerupgrade.errors import PeerUpgradeError, SuspendedError  # noqa: E402
+from tests.chaos import points as crash_points  # noqa: E402
+from tests.chaos.client import Values, connect  # noqa: E402
+from tests.chaos.journal import Journal, now_s  # noqa: E402
+
+_BETWEEN_OPERATIONS_S = 0.03
+_WAIT_RECORD_S = 60.0
+
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+
+class Worker:
+    """The node, its operations, and what is written down about both."""
+
+    def __init__(self, given):
+        self.name, self.start = given["settings"]["name"], given["start"]
+        self.journal = Journal(given["journal"], node=self.name, start=self.start)
+        self.points = crash_points.Points(self._reached, given["armed"])
+        self.settings = Settings(**given["settings"])
+        self.writers = given["writers"]
+        self.disk = given["disk"]
+        self.stopped = asyncio.Event()
+        self.lease_until_s = 0.0
+
+    def _reached(self, name, action):
+        self.journal.write("point", name=name, action=action)
+        say(point=name, action=action)
+
+    def _installed(self, kind, installed, lowest, **more):
+        self.journal.write(kind, installed=installed, lowest=lowest, **more)
+
+    async def run(self):
+        settings = self.settings
+        self._installed(
+            "began",
+            settings.installed,
+            settings.lowest_supported,
+            lease_s=settings.lease_s,
+            disk=self.disk,
+        )
+        crash_points.install(self.points)
+        self.node = Node(settings)
+
+        @self.node.on_acting
+        def _(version, previous):
+            self._note_lease()
+            self.journal.write("operates", version=version)
+
+        events = self.node.events()
+        await self.node.start()
+        tasks = [
+            asyncio.create_task(work)
+            for work in (
+                self._obey(),
+                self._note_suspensions(events),
+                self._note_records(),
+                self._operate(),
+            )
+        ]
+        ended = asyncio.create_task(self.node.ended())
+        stopped = asyncio.create_task(self.stopped.wait())
+        await asyncio.wait((ended, stopped, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.result()  # raises what it died of
+        if not self.stopped.is_set():
+            raise ended.result()
+
+    # --- the journal ------------------------------------------------------------------------------
+
+    def _note_lease(self):
+        """How long it operates without a further word from the store."""
+        until_s = self.node._core.membership.lease_deadline_s
+        if self.settings.lease_s and until_s != self.lease_until_s:
+            self.lease_until_s = until_s
+            self.journal.write("lease", until_s=until_s)
+
+    async def _note_suspensions(self, events):
+        async for event in events:
+            if event.event == "suspended":
+                self.journal.write("suspended", reason=event.detail)
+
+    async def _note_records(self):
+        revision, held = 0, 0
+        while True:
+            record = await self.node.wait_newer(revision, _WAIT_RECORD_S)
+            if record is None or record.revision <= revision:
+                continue
+            revision = record.revision
+            hold = record.hold.at_ms if record.hold is not None else 0
+            if hold != held:
+                held = hold
+                self.journal.write("remembers", hold=hold)
+
+    # --- operations -------------------------------------------------------------------------------
+
+    async def _operate(self):
+        timeout_s = self.settings.guard_max_s
+        client = connect(self.settings.store, timeout_s)
+        values = Values(client, self.journal, self.settings.cluster, self.name, self.start)
+        while True:
+            await asyncio.sleep(_BETWEEN_OPERATIONS_S * random.uniform(0.5, 1.5))
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._operation(values)
+            except SuspendedError:
+                pass  # it says so in the journal by itself
+            except (RedisError, OSError, TimeoutError):
+                await values.reconnect()
+
+    async def _operation(self, values):
+        self._note_lease()
+        began_s = now_s()
+        async with self.node.guard() as version:
+            incarnation = self.node.status().incarnation
+            self.journal.write(
+                "operation", began_s=began_s, version=version, incarnation=incarnation
+            )
+            await values.write(version)
+            await values.read(random.choice(self.writers))
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    async def _obey(self):
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            await self._obey_one(json.loads(line))
+        os._exit(0)  # whoever commanded it is gone
+
+    async def _obey_one(self, command):
+        match command["do"]:
+            case "installed":
+                self._installed("installed", command["installed"], command["lowest"])
+                self.node.installed_changed(command["installed"], command["lowest"])
+            case "arm":
+                self.points.arm(command["points"])
+            case "resign":
+                await self.node.resign()
+            case "stop":
+                await self.node.stop(leave=command["leave"])
+                self.stopped.set()
+
+
+def show_tasks():
+    """SIGUSR1: what everything waits for, to find out why it does not end."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+
+
+async def main():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, show_tasks)
+    worker = Worker(json.loads(os.environ["WORKER_SETTINGS"]))
+    try:
+        await worker.run()
+    except PeerUpgradeError as error:
+        say(error=str(error), rule=getattr(error, "rule", ""))
+        worker.journal.write("suspended", reason=str(error))
+        await worker.node.stop(leave=False)
+        os._exit(error.exit_code)
+    os._exit(0)
+
+
+asyncio.run(main())
