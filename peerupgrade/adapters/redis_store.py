@@ -82,8 +82,8 @@ _NAMES: Mapping[type[Request], str] = {
 }
 _SCRIPTS = {kind: Script("_prelude", name) for kind, name in _NAMES.items()}
 _HINT = "see whether another program uses the same keys"
-_DURABLE = (SetHold, ReleaseHold, TakeSlot, Claim, Commit)
-_PROMISES = (SetHold, ReleaseHold, TakeSlot)  # acknowledged only once they are durable
+_PROMISES = (SetHold, ReleaseHold, Exclude, TakeSlot)  # acknowledged only once they are durable
+_DURABLE = (*_PROMISES, Claim, Commit)
 _SLOT = "_slot:"
 
 
@@ -165,7 +165,7 @@ class RedisStore:
         confirmed = await self._wait(needed) if needed else 0
         if confirmed >= needed:
             return reply
-        if isinstance(request, _PROMISES):  # R23, R29
+        if isinstance(request, _PROMISES):  # R23, S8, R29
             return Failed(
                 f"it is written, but only {confirmed} of {needed} replicas have confirmed it, so a "
                 "failover could forget it: bring the replicas back, then do it again"

@@ -41,6 +41,7 @@ from peerupgrade.core.requests import (
     Conflict,
     Done,
     Exclude,
+    Failed,
     Fenced,
     Leave,
     NotMember,
@@ -91,6 +92,7 @@ class Checker:
     excluded: set[tuple[str, int]] = field(default_factory=set)
     members: dict[str, int] = field(default_factory=dict)  # name -> incarnation
     held: Hold | None = None  # that was acknowledged, and that nobody released
+    held_in: str = ""  # the generation: a cluster that is begun anew knows nothing of it
     completed: set[str] = field(default_factory=set)
     raises: int = 0
     lost: bool = False
@@ -244,10 +246,11 @@ class Checker:
                 self._joined(member.id, incarnation)
             case Leave(id=name), Done():
                 self.members.pop(name, None)
-            case Exclude(id=name), Done():
+            case Exclude(id=name), Done() | Failed() if name not in store.state.members:
                 self.members.pop(name, None)
-                stone = store.state.excluded[name]
-                self.excluded.add((stone.token, stone.incarnation))
+                stone = store.state.excluded.get(name)
+                if stone is not None and isinstance(reply, Done):  # else it may yet be lost
+                    self.excluded.add((stone.token, stone.incarnation))
             case SetHold() | ReleaseHold(), _:
                 self._hold_stored(store, request, reply)
             case _:
@@ -292,7 +295,7 @@ class Checker:
         if isinstance(request, SetHold):
             if isinstance(reply, Done):
                 assert record is not None
-                self.held = record.hold
+                self.held, self.held_in = record.hold, record.generation
                 lowest = next_acting(store.state.members.values())
                 if record.acting and lowest and lowest > record.acting:
                     self._exercise("S12")
@@ -312,6 +315,7 @@ class Checker:
             self.held = None
         was = before.acting if before is not None else None
         held = self.held is not None and not _has_ended(self.held, store, world)
+        held = held and self.held_in == record.generation
         self._hold(acting_not_back(was, record.acting))
         self._hold(hold_holds(held, was, record.acting))
         if was is not None and record.acting is not None and record.acting > was:

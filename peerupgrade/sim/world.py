@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from peerupgrade.core.crashpoints import deed
 from peerupgrade.core.effects import (
@@ -50,6 +50,7 @@ from peerupgrade.core.requests import (
     Claimed,
     Commit,
     Done,
+    Exclude,
     Failed,
     LockReply,
     ReleaseHold,
@@ -68,6 +69,7 @@ from peerupgrade.sim.story import of_effect, of_request
 if TYPE_CHECKING:
     from peerupgrade.sim.orchestrator import Orchestrator
 
+_Promise: TypeAlias = SetHold | ReleaseHold | Exclude | TakeSlot  # acknowledged once durable
 _WAKE_S = 1e-6  # a machine that was paused goes on just after everything of that moment
 
 
@@ -413,7 +415,7 @@ class World:
         store = store or self.store
         before = store.state.record
         reply, heard = store.execute(request, self.agenda.now_s)
-        waits = isinstance(request, Commit | Claim | SetHold | ReleaseHold | TakeSlot)
+        waits = isinstance(request, Commit | Claim | _Promise)
         if waits and isinstance(reply, Done | Claimed) and store.with_replica:
             reply = reply if store.replicate() else _not_durable(request, reply)
         if self.tracing:
@@ -438,7 +440,7 @@ class World:
 
 
 def _not_durable(request: Request, reply: Done | Claimed) -> Reply:
-    if isinstance(request, SetHold | ReleaseHold | TakeSlot):
+    if isinstance(request, _Promise):
         return Failed("the replicas have not confirmed it")
     if isinstance(reply, Claimed):
         return Claimed(reply.epoch, reply.view, durable=False)

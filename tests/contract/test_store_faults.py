@@ -26,12 +26,14 @@ from peerupgrade.core.requests import (
     Claimed,
     Commit,
     Done,
+    Exclude,
     Failed,
     Init,
     Read,
     ReadAll,
     ReleaseHold,
     SetHold,
+    TakeSlot,
     Unverified,
     View,
 )
@@ -330,6 +332,10 @@ async def test_what_must_not_be_lost_is_durable_once_a_replica_has_it(tmp_path, 
             begin_s = time.monotonic()
             assert isinstance(await store.call(replace(AGAIN, installed=V2)), Admitted)
             assert time.monotonic() - begin_s < 0.09  # is not waited for
+            known = (await store.call(ReadAll())).snapshot.members[AGAIN.id].incarnation
+            assert isinstance(await store.call(TakeSlot(AGAIN.id, "ann", 9)), Failed)  # R29
+            excluded = await store.call(Exclude(AGAIN.id, "ann", "dead", True, known))
+            assert isinstance(excluded, Failed)  # S8: a failover could bring it back
         assert (await store.call(raise_to(V2, await store.call(ReadAll())))).durable
 
 
