@@ -19,8 +19,9 @@ def ledger(world: World) -> list[Blocker]:
     return all_blockers(snapshot(store.state, now_ms, store.identity), now_ms)
 
 
-def help_out(world: World, newest: int) -> None:
-    """Start what is down, upgrade step by step to release number `newest`, follow the remedies."""
+def help_out(world: World) -> None:
+    """Start what is down, upgrade step by step to the newest release, follow the remedies."""
+    newest = max((machine.version for machine in world.machines.values()), default=0)
     record = world.store.state.record
     acting = record.acting if record is not None else None
     if record is not None and record.hold is not None:

@@ -75,7 +75,6 @@ def run_seed(
 def _converge(world: World) -> str:
     """Everybody gets the newest version: it must end by itself, with what operators must do."""
     _heal(world)
-    newest = max((machine.version for machine in world.machines.values()), default=0)
     deadline_s = world.agenda.now_s + HEAL_S
     next_help_s = world.agenda.now_s + _ALONE_S
     while world.agenda.now_s < deadline_s:
@@ -84,7 +83,7 @@ def _converge(world: World) -> str:
             pass
         if _converged(world):
             return ""
-        help_out(world, newest)
+        help_out(world)
         next_help_s += _HELP_EVERY_S
     for machine in world.machines.values():
         membership = machine.node.membership if machine.node else None
