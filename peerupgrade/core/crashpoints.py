@@ -46,7 +46,7 @@ def deed(effect: Effect) -> str:
         case CallStore(request=request):
             return stored_deed(request)
         case CallLock(request=request):
-            return f"lock {_called(type(request))}"
+            return lock_deed(request)
         case _:
             return _LOCAL.get(type(effect), "")
 
@@ -56,3 +56,8 @@ def stored_deed(request: Request) -> str:
     if isinstance(request, Commit):
         return f"commit {request.step}"
     return _called(type(request)) if isinstance(request, _WRITES) else ""
+
+
+def lock_deed(request: LockRequest) -> str:
+    """The same for a request to a lock server."""
+    return f"lock {_called(type(request))}"

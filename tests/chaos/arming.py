@@ -4,8 +4,12 @@ import asyncio
 import signal
 from functools import partial
 
+from tests.chaos.points import FIRST_POINTS
+
 _REACHED_WITHIN_S = 5.0
+_BEGIN_WITHIN_S = 30.0
 _PAUSE_S = 1.5
+_HOLD_S = 1.0
 # How many rare points are armed at a time: most need something that seldom happens.
 _RARE_SLOTS = 3
 
@@ -16,14 +20,15 @@ class Arming:
     Args:
         plan: says which comes next.
         places: of the run.
+        operator: holds for a moment whenever a floor is reached, so that it must be taken back.
         journal: of the run.
     """
 
-    def __init__(self, plan, places, journal):
-        self._plan, self._journal = plan, journal
+    def __init__(self, plan, places, operator, journal):
+        self._plan, self._operator, self._journal = plan, operator, journal
         self._places = [place for place in places if place.has_points]
         self._waiting = {}  # slot -> (name, set once it was reached)
-        self._continuing = set()
+        self._following = set()
         for place in self._places:
             place.on_said = partial(self._hear, place)
 
@@ -31,6 +36,15 @@ class Arming:
         """Until cancelled."""
         rare = [self._keep_armed(f"rare {n}", "rare", self._everywhere) for n in range(_RARE_SLOTS)]
         await asyncio.gather(self._keep_armed("common", "common", self._one_place), *rare)
+
+    async def begin(self):
+        """What only the beginning of a cluster passes; to be called before any node starts."""
+        await asyncio.gather(
+            *(
+                self._arm_once(name, name, self._plan.action(name), self._places, _BEGIN_WITHIN_S)
+                for name in FIRST_POINTS
+            )
+        )
 
     def _everywhere(self, turn):
         del turn
@@ -42,20 +56,30 @@ class Arming:
     async def _keep_armed(self, slot, kind, where):
         turn = 0
         while True:
-            name, action = self._plan.point(kind)
+            name = self._plan.point(kind)
             turn += 1
-            reached = asyncio.Event()
-            self._waiting[slot] = (name, reached)
+            reached = False
             try:
-                for place in where(turn):
-                    place.arm(slot, name, action)
-                async with asyncio.timeout(_REACHED_WITHIN_S):
-                    await reached.wait()
-            except TimeoutError:
-                pass
+                action = self._plan.action(name)
+                places = where(turn)
+                reached = await self._arm_once(slot, name, action, places, _REACHED_WITHIN_S)
             finally:
-                self._disarm(slot)
-                (self._plan.reached if reached.is_set() else self._plan.not_reached)(kind, name)
+                (self._plan.reached if reached else self._plan.not_reached)(kind, name)
+
+    async def _arm_once(self, slot, name, action, places, timeout_s):
+        """Gives whether somebody came there in time."""
+        reached = asyncio.Event()
+        self._waiting[slot] = (name, reached)
+        try:
+            for place in places:
+                place.arm(slot, name, action)
+            async with asyncio.timeout(timeout_s):
+                await reached.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._disarm(slot)
+        return reached.is_set()
 
     def _disarm(self, slot):
         for place in self._places:
@@ -70,9 +94,14 @@ class Arming:
                 self._disarm(slot)
                 reached.set()
         if said["action"] == "pause":
-            task = asyncio.create_task(self._continue(place.name, place.running))
-            self._continuing.add(task)
-            task.add_done_callback(self._continuing.discard)
+            self._follow(self._continue(place.name, place.running))
+        if said["point"] == "after commit floor":
+            self._follow(self._operator.hold(_HOLD_S))
+
+    def _follow(self, work):
+        task = asyncio.create_task(work)
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
 
     async def _continue(self, name, running):
         self._journal.write("cut", node=name)
@@ -81,5 +110,5 @@ class Arming:
         self._journal.write("healed", node=name)
 
     async def settle(self):
-        """Wait until nothing stands at a point."""
-        await asyncio.gather(*self._continuing)
+        """Wait until nothing stands at a point, and nobody holds because of one."""
+        await asyncio.gather(*self._following)

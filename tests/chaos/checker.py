@@ -32,8 +32,8 @@ from peerupgrade.core.invariants import (
 from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.versions import parse_version
 from peerupgrade.errors import ExitCode
+from tests.chaos.journal import CLOCK_ERROR_S
 
-CLOCK_ERROR_S = 0.002
 HEARS_WITHIN_S = 3.0
 # How a process may end: as told, killed, refused by the cluster, or without a store. An agent that
 # is told something before it has begun dies of that signal.

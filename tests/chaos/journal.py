@@ -38,6 +38,8 @@ import json
 import os
 import time
 
+CLOCK_ERROR_S = 0.002  # of times that the store gives in whole milliseconds
+
 
 def now_s():
     """Seconds on the clock of every journal."""

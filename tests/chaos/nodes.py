@@ -135,7 +135,8 @@ class Place:
             self._tell_armed()
 
     def _tell_armed(self):
-        self.running.tell(do="arm", points=self.armed)
+        if self.running is not None:
+            self.running.tell(do="arm", points=self.armed)
 
     def take_name(self, name):
         """What comes next is another node; only while nothing runs."""

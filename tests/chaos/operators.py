@@ -20,7 +20,7 @@ from peerupgrade.core.requests import (
     View,
 )
 from tests.chaos.client import connect, read_value
-from tests.chaos.journal import now_s
+from tests.chaos.journal import CLOCK_ERROR_S, now_s
 from tests.support.observer import Observer
 
 _AGAIN_S = 0.2
@@ -76,10 +76,15 @@ class Operator(Observer):
 
     # --- commands: each is repeated until the store has answered ----------------------------------
 
-    async def hold(self):
-        """Only an acknowledged hold counts."""
-        reply = await self._until_answered(SetHold(_OPERATOR, "chaos"), Done)
+    async def hold(self, for_s=0.0):
+        """Only an acknowledged hold counts. `for_s` 0: until it is released."""
+        until_s = time.time() + for_s
+        request = SetHold(_OPERATOR, "chaos", round(until_s * 1000) if for_s else 0)
+        reply = await self._until_answered(request, Done)
         self._journal.write("held", hold=reply.view.record.hold.at_ms)
+        if for_s:
+            left_s = max(0.0, until_s - time.time() - CLOCK_ERROR_S)
+            self._journal.write("releasing", at_s=now_s() + left_s)
 
     async def release(self):
         self._journal.write("releasing")

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from random import Random
 
-from tests.chaos.points import ACTIONS, COMMON_POINTS, RARE_POINTS
+from tests.chaos.points import COMMON_POINTS, RARE_POINTS, actions
 
 # kind: how long it lasts, at least and at most.
 FAULTS = {
@@ -42,6 +42,7 @@ _STEP_S = (0.05, 0.8)
 _CALM_BEFORE_END_S = (0.0, 3.0)
 _ROLLED_BACK = 0.25
 _HELD = 0.3
+_HOLD_S = (0.5, 4.0)  # of a hold that names its end
 _WAYS = ("in place", "restarted", "killed")
 
 
@@ -63,7 +64,7 @@ class Upgrade:
     ways: tuple
     gaps_s: tuple
     rolled_back: bool
-    held: bool
+    hold_s: float | None  # None: no hold; 0: one that is released
     rest_s: float  # how long faults go on when every node has the new version
 
 
@@ -105,13 +106,22 @@ class Plan:
             tuple(chance.choice(_WAYS) for _ in order),
             tuple(chance.uniform(*_STEP_S) for _ in order),
             rolled_back,
-            chance.random() < _HELD,
+            self._hold_s(chance),
             chance.uniform(*_CALM_BEFORE_END_S),
         )
 
+    def _hold_s(self, chance):
+        if chance.random() >= _HELD:
+            return None
+        return chance.choice((0.0, chance.uniform(*_HOLD_S)))
+
     def point(self, kind):
-        """The next crash point of this kind, `common` or `rare`, and what is done there."""
-        return self._points[kind].popleft(), self._for_points.choice(ACTIONS)
+        """The next crash point of this kind, `common` or `rare`."""
+        return self._points[kind].popleft()
+
+    def action(self, name):
+        """What is done there."""
+        return self._for_points.choice(actions(name))
 
     def reached(self, kind, name):
         """It comes last from here on."""

@@ -1,6 +1,7 @@
-"""The crash points of a node: moments between two effects, and what happens at an armed one.
+"""The crash points of a node that runs: what happens at an armed one.
 
-Ports are wrapped where the node is built, so the node itself knows nothing of it.
+They are those of the core, by the same names. What the node is built from is wrapped, so the node
+itself knows nothing of it.
 """
 
 import os
@@ -8,44 +9,21 @@ import signal
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from peerupgrade.core.requests import (
-    Acquire,
-    Admit,
-    Attach,
-    Claim,
-    Commit,
-    Extend,
-    Failed,
-    Leave,
-    LockReply,
-    RecordHeard,
-    Release,
-    Report,
-)
+from peerupgrade.core.crashpoints import CRASH_POINTS, lock_deed, stored_deed
+from peerupgrade.core.requests import Failed, LockReply
 from peerupgrade.runtime import node as runtime_node
 
-_STORE_NAMES = {Admit: "admit", Report: "report", Attach: "attach", Claim: "claim", Leave: "leave"}
-_LOCK_NAMES = {Acquire: "lock acquire", Extend: "lock extend", Release: "lock release"}
-_COMMITS = ("upgrade began", "floor", "raised", "settled", "converted", "completed", "verified")
-_WHENS = ("before", "after")
+# Only the very beginning of a cluster passes these.
+FIRST_POINTS = ("before init", "after init", "before commit formed", "after commit formed")
+# Many nodes pass these, often at the same time; the others one node at a time.
+_COMMON = ("remember", "switch", "drain", "admit", "report", "attach", "lock acquire")
+COMMON_POINTS = tuple(name for name in CRASH_POINTS if name.partition(" ")[2] in _COMMON)
+RARE_POINTS = tuple(sorted(set(CRASH_POINTS) - set(COMMON_POINTS) - set(FIRST_POINTS)))
 
-# Many nodes pass these, often at the same time.
-COMMON_POINTS = tuple(
-    f"{when} {what}"
-    for what in ("remember", "admit", "report", "attach", "hearing of a record", "lock acquire")
-    for when in _WHENS
-)
-# One node at a time passes these.
-RARE_POINTS = tuple(
-    f"{when} {what}"
-    for what in (
-        *("claim", "lock extend", "lock release", "leave"),
-        *(f"commit {step}" for step in _COMMITS),
-    )
-    for when in _WHENS
-)
-POINTS = COMMON_POINTS + RARE_POINTS
-ACTIONS = ("die", "pause", "fail")
+
+def actions(name):
+    """What can be done at a point. Waiting for operations to end cannot fail."""
+    return ("die", "pause") if name.endswith(" drain") else ("die", "pause", "fail")
 
 
 class _FailedHereError(Exception):
@@ -86,6 +64,13 @@ class Points:
             else:
                 raise _FailedHereError(name)
 
+    async def around(self, deed, doing):
+        """Do something between its two points."""
+        self.passed(f"before {deed}")
+        result = await doing
+        self.passed(f"after {deed}")
+        return result
+
 
 class _Store:
     def __init__(self, inner, points):
@@ -93,15 +78,12 @@ class _Store:
         self.history, self.aclose = inner.history, inner.aclose
 
     async def call(self, request):
-        commit = isinstance(request, Commit)
-        name = f"commit {request.step}" if commit else _STORE_NAMES.get(type(request))
+        calling = self._inner.call(request)
         try:
-            self._points.passed(f"before {name}")
-            reply = await self._inner.call(request)
-            self._points.passed(f"after {name}")
+            return await self._points.around(stored_deed(request), calling)
         except _FailedHereError as error:
+            calling.close()
             return Failed(f"failed {error}")
-        return reply
 
 
 class _Lock:
@@ -110,14 +92,12 @@ class _Lock:
         self.aclose = inner.aclose
 
     async def call(self, request):
-        name = _LOCK_NAMES[type(request)]
+        calling = self._inner.call(request)
         try:
-            self._points.passed(f"before {name}")
-            reply = await self._inner.call(request)
-            self._points.passed(f"after {name}")
+            return await self._points.around(lock_deed(request), calling)
         except _FailedHereError:
+            calling.close()
             return LockReply(granted=False, answered=False)
-        return reply
 
 
 class _Disk:
@@ -134,24 +114,6 @@ class _Disk:
             raise OSError(f"failed {error}") from None
 
 
-class _Bus:
-    def __init__(self, inner, points):
-        self._inner, self._points = inner, points
-
-    async def listen(self, hear, *, members):
-        def hear_one(heard):
-            try:
-                if isinstance(heard, RecordHeard):
-                    self._points.passed("before hearing of a record")
-                hear(heard)
-                if isinstance(heard, RecordHeard):
-                    self._points.passed("after hearing of a record")
-            except _FailedHereError:
-                pass  # the message is lost, or was the last thing that worked
-
-        await self._inner.listen(hear_one, members=members)
-
-
 def install(points):
     """Every node that this process builds from here on has the points."""
     connected = runtime_node.connected
@@ -165,9 +127,19 @@ def install(points):
                     store=_Store(ports.store, points),
                     locks=[_Lock(lock, points) for lock in ports.locks],
                     disk=_Disk(ports.disk, points),
-                    bus=_Bus(ports.bus, points),
                 ),
                 links,
             )
 
-    runtime_node.connected = armed
+    class Hooks(runtime_node.Hooks):
+        async def switch(self, *args):
+            await points.around("switch", super().switch(*args))
+
+        async def run_before(self, *args):
+            await points.around("preparation", super().run_before(*args))
+
+    class Guards(runtime_node.Guards):
+        async def drained(self, *args):
+            await points.around("drain", super().drained(*args))
+
+    runtime_node.connected, runtime_node.Hooks, runtime_node.Guards = armed, Hooks, Guards

@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
+from peerupgrade.core.crashpoints import CRASH_POINTS
 from tests.chaos.plan import FAULTS
-from tests.chaos.points import POINTS
 
 
 def summary(verdict):
@@ -12,8 +12,8 @@ def summary(verdict):
     return {
         **verdict.counts,
         "faults": {name: verdict.faults[name] for name in FAULTS},
-        "crash points": {name: verdict.points[name] for name in POINTS},
-        "crash points never reached": [name for name in POINTS if not verdict.points[name]],
+        "crash points": {name: verdict.points[name] for name in CRASH_POINTS},
+        "crash points never reached": [name for name in CRASH_POINTS if not verdict.points[name]],
         "cut off as the README says": verdict.exemptions,
         "violations": verdict.violations,
         "values lost": verdict.values_lost,

@@ -120,7 +120,7 @@ class Run:
         self._faults = Faults(
             self._servers, self._places, self._operator, self._history, self._journal
         )
-        self._arming = Arming(self._plan, self._places, self._journal)
+        self._arming = Arming(self._plan, self._places, self._operator, self._journal)
         watching = [
             asyncio.create_task(work)
             for work in (self._operator.watch_members(), self._operator.ask_acting())
@@ -129,11 +129,14 @@ class Run:
 
     async def _form(self):
         names = [place.name for place in self._places]
+        arming = asyncio.create_task(self._arming.begin() if self._with_faults else _nothing())
         for place in self._places:
             place.writers = names
             async with place.changing:
                 await place.start(*self._release.versions)
         await self._operator.until(lambda s: s.record.acting is not None, _FORM_S)
+        await _cancel([arming])
+        await self._arming.settle()
 
     async def _take_down(self):
         self._doing = "reading everything back"
@@ -163,7 +166,8 @@ class Run:
             await self._finish()
 
     async def _upgrade_under_faults(self, upgrade, old):
-        holding = asyncio.create_task(self._operator.hold()) if upgrade.held else None
+        held = upgrade.hold_s is not None
+        holding = asyncio.create_task(self._operator.hold(upgrade.hold_s)) if held else None
         storm = asyncio.create_task(self._storm() if self._with_faults else _nothing())
         try:
             if upgrade.rolled_back:
@@ -177,7 +181,8 @@ class Run:
             await _cancel([storm])
         if holding is not None:
             await holding
-            await self._operator.release()
+            if not upgrade.hold_s:
+                await self._operator.release()
 
     async def _install(self, upgrade, release, order):
         for index in order:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.chaos.checker import CLOCK_ERROR_S, HEARS_WITHIN_S, judge
+from tests.chaos.checker import HEARS_WITHIN_S, judge
+from tests.chaos.journal import CLOCK_ERROR_S
 
 LATE_S = 100.0
 

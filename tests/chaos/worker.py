@@ -29,6 +29,12 @@ from tests.chaos.journal import Journal, now_s  # noqa: E402
 
 _BETWEEN_OPERATIONS_S = 0.03
 _WAIT_RECORD_S = 60.0
+_RELEASES = 1000  # more than any run comes through
+
+
+async def _prepare():
+    """A step before a raise; there is a crash point on either side of it."""
+    await asyncio.sleep(0)
 
 
 def say(**what):
@@ -66,6 +72,8 @@ class Worker:
         )
         crash_points.install(self.points)
         self.node = Node(settings)
+        for number in range(_RELEASES):
+            self.node.before(f"1.{number}")(_prepare)
 
         @self.node.on_acting
         def _(version, previous):
