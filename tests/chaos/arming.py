@@ -1,7 +1,6 @@
 """Arms crash points, one after another, and wakes up what stopped at one."""
 
 import asyncio
-import signal
 from functools import partial
 
 from tests.chaos.points import FIRST_POINTS
@@ -105,8 +104,9 @@ class Arming:
 
     async def _continue(self, name, running):
         self._journal.write("cut", node=name)
+        running.pause()  # it has stopped by itself: now somebody answers for that
         await asyncio.sleep(_PAUSE_S)
-        running.signal(signal.SIGCONT)
+        running.resume()
         self._journal.write("healed", node=name)
 
     async def settle(self):

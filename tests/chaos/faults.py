@@ -1,7 +1,6 @@
 """Injects faults, and takes each back by itself."""
 
 import asyncio
-import signal
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -81,9 +80,9 @@ class Faults:
             name, running = place.name, place.running
             self._note(fault, name)
             async with self._unreachable(name):
-                running.signal(signal.SIGSTOP)
+                running.pause()
                 await asyncio.sleep(fault.for_s)
-                running.signal(signal.SIGCONT)
+                running.resume()
 
     async def _cut_off(self, how, fault):
         """Half of the time from the store alone."""
@@ -145,10 +144,10 @@ class Faults:
             name, running = place.name, place.running
             self._note(fault, name)
             async with self._unreachable(name):
-                running.signal(signal.SIGSTOP)
+                running.pause()
                 await self._operator.exclude(name, confirm_stopped=False)
                 await asyncio.sleep(fault.for_s)
-                running.signal(signal.SIGCONT)
+                running.resume()
 
     async def _resign(self, fault):
         self._note(fault, "master")

@@ -180,6 +180,20 @@ class _Running:
     def __init__(self, place, start, journal):
         self.place, self.start_number, self.journal = place, start, journal
         self.name = place.name
+        self._stops = 0  # how many things keep it stopped at this moment
+
+    def pause(self):
+        """Stop it; it goes on when everybody who did so has resumed it."""
+        self._stops += 1
+        self.signal(signal.SIGSTOP)
+
+    def resume(self):
+        self._stops -= 1
+        if not self._stops:
+            self.signal(signal.SIGCONT)
+
+    def signal(self, number):
+        raise NotImplementedError
 
     def note(self, kind, **what):
         self.journal.write(kind, node=self.name, start=self.start_number, **what)
