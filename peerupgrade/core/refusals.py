@@ -91,7 +91,8 @@ def _words(refused: Refused, node_id: str, installed: Version, lowest: Version) 
                 f"node {node_id!r} may still operate: its lease has not ended",
                 "wait for its end, or stop it and say --confirm-stopped",
             )
-        case "no_hold":
-            return ("no hold is set", "peerupgrade status shows the cluster")
+        case "no_hold" | "no_pause":
+            what = refused.rule.removeprefix("no_")
+            return (f"no {what} is set", "peerupgrade status shows the cluster")
         case rule:
             return (f"the store refused: {rule}", "peerupgrade why shows what stands in the way")
