@@ -44,6 +44,7 @@ from peerupgrade.core.requests import (
     Init,
     Leave,
     NotMember,
+    Origin,
     Read,
     Refused,
     Reply,
@@ -86,6 +87,8 @@ class NodeConfig:
     address: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    # The collections that its program can convert, with the formats that it knows of each.
+    collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bootstrap_expect: int = 1
     quarantine_s: float = 5.0
 
@@ -153,6 +156,7 @@ class Membership:
     _switch_failures: int = 0
     _draining: bool = False
     _has_operated: bool = False
+    _operating_since: int = 0  # the revision of the raise that brought the operating version
     _stop: bool | None = None  # leave? once the end was asked for
 
     # --- what others may know ---------------------------------------------------------------------
@@ -176,6 +180,21 @@ class Membership:
     def record(self) -> ClusterRecord | None:
         """The newest record that is on this node's disk, or else that was read."""
         return self.memory.record or (self.view.record if self.view else None)
+
+    @property
+    def origin(self) -> Origin | None:
+        """R8: what a write of this node carries now; None while it may not write."""
+        record = self.memory.record
+        if not self._registered or self.operating is None or record is None:
+            return None
+        # While the node switches it still writes as it operates, and the store refuses that.
+        raised = record.raised_revision if record.acting == self.operating else None
+        return Origin(
+            self.config.id,
+            self.incarnation,
+            record.generation,
+            self._operating_since if raised is None else raised,
+        )
 
     def obeys(self, record: ClusterRecord) -> bool:
         """R24: only what comes from the store that admitted this node."""
@@ -359,6 +378,7 @@ class Membership:
             address=self.config.address,
             zone=self.config.zone,
             labels=self.config.labels,
+            collections=self.config.collections,
         )
 
     def _report(self, record: ClusterRecord) -> Request | None:
@@ -427,6 +447,7 @@ class Membership:
             address=self.config.address,
             zone=self.config.zone,
             labels=self.config.labels,
+            collections=self.config.collections,
         )
 
     # --- answers ----------------------------------------------------------------------------------
@@ -693,6 +714,7 @@ class Membership:
         if record is None or record.acting != version:
             return self._apply()  # the cluster went on while the callbacks ran
         self.operating, self._draining, self._has_operated = version, True, True
+        self._operating_since = record.raised_revision
         self.state, self.reason = NodeState.OPERATING, ""
         self.refusal = None
         effects: list[Effect] = [Operate(version, ""), Drain(version, self._switch_attempt)]

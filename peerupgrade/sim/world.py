@@ -11,6 +11,7 @@ from peerupgrade.core.effects import (
     BeforeDone,
     CallLock,
     CallStore,
+    ConvertRecords,
     Drain,
     Drained,
     Effect,
@@ -254,6 +255,8 @@ class World:
                 self._later(machine, wait_s, TimerFired(timer, token))
             case Remember(memory):
                 self._remember(machine, memory)
+            case ConvertRecords():
+                raise AssertionError("no simulated program has a collection")
             case Stopped():
                 self.agenda.after(0.0, partial(self._end, machine, machine.life))
             case WatchMembers(on):
