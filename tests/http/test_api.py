@@ -35,6 +35,9 @@ COMMANDS = {
     "/v1/exclude": {"name": "n2", "by": "ann", "reason": "gone", "confirm_stopped": True},
     "/v1/resign": {},
     "/v1/away": {"away": True},
+    "/v1/data/pause": {"by": "ann", "reason": "peak"},
+    "/v1/data/resume": {"by": "ann"},
+    "/v1/data/resolve": {"collection": "notes", "verdict": "skip", "by": "ann"},
 }
 BEARER = {"Authorization": "Bearer secret"}
 
@@ -533,6 +536,7 @@ async def test_only_the_master_resigns():
             "confirm",
         ),
         ("/v1/away", '{"away": "yes"}', "away"),
+        ("/v1/data/resolve", '{"collection": "c", "verdict": "burn", "by": "a"}', "verdict"),
         ("/v1/resign", '{"now": true}', "now"),
     ],
 )
