@@ -11,10 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from peerupgrade.data.collection import Collection, Record
     from peerupgrade.errors import (
         ConfigError,
+        ConflictError,
+        DataError,
         PeerUpgradeError,
         RefusedError,
+        StaleVersionError,
         SuspendedError,
         UnavailableError,
         VersionError,
@@ -25,18 +29,28 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Collection",
     "ConfigError",
+    "ConflictError",
+    "DataError",
     "Node",
     "PeerUpgradeError",
+    "Record",
     "RefusedError",
     "Settings",
+    "StaleVersionError",
     "SuspendedError",
     "UnavailableError",
     "VersionError",
     "__version__",
 ]
 
-_HOMES = {"Node": "peerupgrade.runtime.node", "Settings": "peerupgrade.settings"}
+_HOMES = {
+    "Collection": "peerupgrade.data.collection",
+    "Node": "peerupgrade.runtime.node",
+    "Record": "peerupgrade.data.collection",
+    "Settings": "peerupgrade.settings",
+}
 
 
 def __getattr__(name: str) -> Any:

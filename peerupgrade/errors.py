@@ -75,5 +75,23 @@ class SuspendedError(PeerUpgradeError):
     exit_code = ExitCode.NOT_SETTLED
 
 
+class StaleVersionError(PeerUpgradeError):
+    """When: a node writes shared data, and its version or its membership is over.
+
+    State after: nothing was written. What to do: read, decide and write again.
+    """
+
+    exit_code = ExitCode.NOT_SETTLED
+
+
+class ConflictError(PeerUpgradeError):
+    """When: a record has changed since it was read. State after: nothing was written.
+
+    What to do: read, decide and write again.
+    """
+
+    exit_code = ExitCode.REFUSED
+
+
 class DataError(PeerUpgradeError):
     """When: stored data cannot be read. State after: unchanged. What to do: as the hint says."""

@@ -38,6 +38,7 @@ class Settings:
         lock_ttl_s: how long a master's lease lasts.
         quarantine_s: how long a store that may have lost writes is not trusted.
         min_replicas: replicas that must confirm a decision; 0: one if there are any.
+        conversion_pace: `adaptive` to what the application's own commands feel, or `full`.
         start_timeout_s: how long a start waits for a store that does not answer; 0: for ever.
         on_stop: what an orderly end means: `leave` the cluster, or `stay` a member that is away.
         stop_timeout_s: how long an orderly end may take.
@@ -60,6 +61,7 @@ class Settings:
     lock_ttl_s: float = 3.0
     quarantine_s: float = 5.0
     min_replicas: int = 0
+    conversion_pace: str = "adaptive"
     start_timeout_s: float = 30.0
     on_stop: str = "leave"
     stop_timeout_s: float = 10.0
@@ -76,7 +78,7 @@ class Settings:
             ConfigError: names the setting, its value and what it may be.
         """
         for what in ("name", "cluster"):
-            _check_name(what, getattr(self, what))
+            check_name(what, getattr(self, what))
         if 1 + len(self.lock_servers) not in _LOCK_SERVERS:
             raise ConfigError(
                 f"lock_servers has {len(self.lock_servers)} entries",
@@ -94,6 +96,10 @@ class Settings:
         _check_at_least("min_replicas", self.min_replicas, 0)
         if self.on_stop not in ("leave", "stay"):
             raise ConfigError(f"on_stop is {self.on_stop!r}", hint="say 'leave' or 'stay'")
+        if self.conversion_pace not in ("adaptive", "full"):
+            raise ConfigError(
+                f"conversion_pace is {self.conversion_pace!r}", hint="say 'adaptive' or 'full'"
+            )
         if self.listen:
             host, _ = split_address(self.listen)
             if not self.token and not is_loopback(host):
@@ -103,7 +109,12 @@ class Settings:
                 )
 
 
-def _check_name(what: str, value: str) -> None:
+def check_name(what: str, value: str) -> None:
+    """Refuse a name that cannot be part of a key.
+
+    Raises:
+        ConfigError: names the setting, its value and what it may be.
+    """
     plain = value[:1].isalnum() and all(char.isalnum() or char in "-_." for char in value)
     if not plain or len(value) > _NAME_CHARS_MAX:
         raise ConfigError(

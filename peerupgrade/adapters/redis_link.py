@@ -233,7 +233,9 @@ class RedisLink:
         self.timeout_s = timeout_s
         self._slot_key = slot_key
 
-    async def connect(self, *, single: bool, timeout_s: float | None = None) -> Redis:
+    async def connect(
+        self, *, single: bool, timeout_s: float | None = None, binary: bool = False
+    ) -> Redis:
         """A client of the primary, connected and with its password accepted.
 
         It stays with that server: after an error close it and connect anew, which finds the new
@@ -242,6 +244,7 @@ class RedisLink:
         Args:
             single: one connection of its own instead of a pool.
             timeout_s: bounds the whole of connecting, and each command later.
+            binary: answers are bytes instead of text.
 
         Raises:
             UnavailableError: nothing there can serve now.
@@ -251,19 +254,19 @@ class RedisLink:
         with redis_errors(self.url, "connect"):
             async with asyncio.timeout(within_s):
                 if self.url.kind == "sentinel":
-                    return await self._connect_by_sentinel(single, within_s)
+                    return await self._connect_by_sentinel(single, within_s, binary)
                 address = self.url.hosts[0] if self.url.hosts else None
                 if self.url.kind == "cluster":
                     address = await self._find_slot_owner(within_s)
-                client = self._client(address, within_s, single=single)
+                client = self._client(address, within_s, single=single, binary=binary)
                 await _closed_on_error(client, client.ping())
                 return client
 
-    async def _connect_by_sentinel(self, single: bool, within_s: float) -> Redis:
+    async def _connect_by_sentinel(self, single: bool, within_s: float, binary: bool) -> Redis:
         address = await self._ask_sentinels(within_s / 2)
-        client = self._client(address, within_s, single=single)
+        client = self._client(address, within_s, single=single, binary=binary)
         role = await _closed_on_error(client, client.role())
-        if role[0] != "master":
+        if role[0] not in ("master", b"master"):
             await client.aclose()
             raise UnavailableError(
                 f"cannot connect: {_host_port(address)}, which the Sentinels of {self.url} call "
@@ -358,6 +361,7 @@ class RedisLink:
         single: bool,
         password: str | None = None,
         db: int | None = None,
+        binary: bool = False,
     ) -> Redis:
         url = self.url
         password = url.password if password is None else password
@@ -368,7 +372,7 @@ class RedisLink:
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
             "health_check_interval": 0,
-            "decode_responses": True,
+            "decode_responses": not binary,
             "protocol": 2,
             # The library's default sends a command up to eleven times.
             "retry": Retry(NoBackoff(), 0),

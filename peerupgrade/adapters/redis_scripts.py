@@ -63,6 +63,26 @@ class Keys:
         return self._named("epoch")
 
     @property
+    def control(self) -> tuple[str, ...]:
+        """What every script about the record and the members is given."""
+        return (self.record, self.members, self.excluded, self.history, self.lock)
+
+    @property
+    def collections(self) -> str:
+        """A set: the names of all collections."""
+        return self._named("collections")
+
+    def records(self, collection: str) -> str:
+        """A hash: key -> record."""
+        return self._named(f"data:{collection}")
+
+    def data(self, collection: str) -> tuple[str, ...]:
+        """What every script about shared data is given, in the order of `_data.lua`."""
+        parts = ("about", "expiry", "parked", "skipped")
+        named = (self._named(f"{part}:{collection}") for part in parts)
+        return (self.records(collection), *named, self.collections)
+
+    @property
     def record_channel(self) -> str:
         """What every node listens to."""
         return self._named("record!")
@@ -81,7 +101,9 @@ class Script:
         self._source = "".join((folder / f"{name}.lua").read_text("utf-8") for name in files)
         self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
-    async def run(self, client: Redis, keys: Sequence[str], args: Sequence[str]) -> list[Any]:
+    async def run(
+        self, client: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> list[Any]:
         """Runs it once; the errors are the client's."""
         answer: Any
         try:

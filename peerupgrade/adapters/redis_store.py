@@ -12,32 +12,43 @@ requests have a connection of their own, one after another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from peerupgrade.adapters.redis_link import RedisLink, redis_errors
+from peerupgrade.adapters.redis_client import StoreClient
+from peerupgrade.adapters.redis_data import RedisData
+from peerupgrade.adapters.redis_link import RedisLink
 from peerupgrade.adapters.redis_scripts import Keys, Script, cancellable
-from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing, Tombstone
+from peerupgrade.core.record import (
+    ClusterRecord,
+    CollectionView,
+    Member,
+    Parked,
+    Snapshot,
+    Standing,
+    Tombstone,
+)
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
     All,
     Attach,
     Attached,
+    Audit,
+    Audited,
     Claim,
     Claimed,
     Commit,
     Conflict,
+    Convert,
     Done,
     Exclude,
     Failed,
     Fenced,
+    Fetch,
     Init,
     Leave,
     NotMember,
@@ -48,13 +59,17 @@ from peerupgrade.core.requests import (
     Reply,
     Report,
     Request,
+    Resolve,
+    Resolved,
     ReturnSlot,
+    Scan,
     SetHold,
     TakeSlot,
     Unverified,
     View,
+    Write,
 )
-from peerupgrade.errors import DataError, PeerUpgradeError, UnavailableError
+from peerupgrade.errors import DataError, UnavailableError
 from peerupgrade.wire import (
     member_from_fields,
     record_from_fields,
@@ -79,8 +94,20 @@ _NAMES: Mapping[type[Request], str] = {
     Claim: "claim",
     Commit: "commit",
     Attach: "attach",
+    Audit: "audit",
+    Resolve: "resolve",
 }
-_SCRIPTS = {kind: Script("_prelude", name) for kind, name in _NAMES.items()}
+_ABOUT_DATA = (Audit, Resolve)
+_SCRIPTS = {
+    kind: Script("_clock", "_prelude", *(["_data"] if kind in _ABOUT_DATA else []), name)
+    for kind, name in _NAMES.items()
+}
+_PLAIN: Mapping[str, Callable[[View], Reply]] = {
+    "done": Done,
+    "unverified": Unverified,
+    "conflict": Conflict,
+    "fenced": Fenced,
+}
 _HINT = "see whether another program uses the same keys"
 _PROMISES = (SetHold, ReleaseHold, Exclude, TakeSlot)  # acknowledged only once they are durable
 _DURABLE = (*_PROMISES, Claim, Commit)
@@ -111,10 +138,11 @@ class RedisStore:
         self._keys = Keys(cluster)
         self._min_replicas = min_replicas
         self._wait_ms = wait_ms
-        self._shared = _Client(link, single=False, timeout_s=timeout_s)
+        self._shared = StoreClient(link, single=False, timeout_s=timeout_s)
         # Its timeout leaves room for the WAIT.
-        self._writer = _Client(link, single=True, timeout_s=timeout_s + wait_ms / 1000)
+        self._writer = StoreClient(link, single=True, timeout_s=timeout_s + wait_ms / 1000)
         self._writing = asyncio.Lock()
+        self._data = RedisData(link, cluster, timeout_s=timeout_s)
 
     async def call(self, request: Request) -> Reply:
         """Do one request, at most once.
@@ -124,6 +152,8 @@ class RedisStore:
         """
         with cancellable():
             try:
+                if isinstance(request, Write | Fetch | Scan | Convert):
+                    return await self._data.call(request)
                 if isinstance(request, _DURABLE):
                     async with self._writing:
                         return await self._call_durably(request)
@@ -147,10 +177,15 @@ class RedisStore:
         """Close the connections."""
         await self._shared.aclose()
         await self._writer.aclose()
+        await self._data.aclose()
 
-    async def _run(self, on: _Client, request: Request) -> list[Any]:
+    async def _run(self, on: StoreClient, request: Request) -> list[Any]:
         keys = self._keys
-        names = [keys.record, keys.members, keys.excluded, keys.history, keys.lock]
+        names = list(keys.control)
+        if isinstance(request, _ABOUT_DATA):
+            names += keys.data(request.collection)
+        elif isinstance(request, ReadAll):
+            names.append(keys.collections)
         ask = msgspec.json.encode(_arguments(request)).decode()
         args = [keys.record_channel, keys.members_channel, ask]
         async with on.use(_NAMES[type(request)].replace("_", " ")) as client:
@@ -178,44 +213,6 @@ class RedisStore:
             return int(await client.wait(replicas, self._wait_ms))
 
 
-class _Client:
-    """A client of the link's primary: made when it is needed, dropped after any error."""
-
-    def __init__(self, link: RedisLink, *, single: bool, timeout_s: float) -> None:
-        self._link = link
-        self._single = single
-        self._timeout_s = timeout_s
-        self._client: Redis | None = None
-        self._connecting = asyncio.Lock()
-
-    @asynccontextmanager
-    async def use(self, doing: str) -> AsyncIterator[Redis]:
-        async with self._connecting:
-            if self._client is None:
-                self._client = await self._link.connect(
-                    single=self._single, timeout_s=self._timeout_s
-                )
-            client = self._client
-        try:
-            with redis_errors(self._link.url, doing):
-                yield client
-        except PeerUpgradeError:
-            if self._client is client:  # not one that was made meanwhile
-                self._client = None
-            await _close(client)
-            raise
-
-    async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await _close(client)
-
-
-async def _close(client: Redis) -> None:
-    with suppress(RedisError, OSError):  # it may be broken already
-        await client.aclose()
-
-
 def _arguments(request: Request) -> Mapping[str, object]:
     fields = request_to_fields(request)
     if isinstance(request, Init):
@@ -240,8 +237,6 @@ def _read_reply(raw: Sequence[Any]) -> Reply:
             return Admitted(int(incarnation), Standing(standing), rule, view)
         case "attached":
             return Attached(int(rest[0]), view)
-        case "done":
-            return Done(view)
         case "claimed":
             assert view.record is not None
             return Claimed(view.record.epoch, view)
@@ -250,12 +245,12 @@ def _read_reply(raw: Sequence[Any]) -> Reply:
             return Refused(rule, view, _member(other), _tombstone(tombstone))
         case "not_member":
             return NotMember(view, _tombstone(rest[0]))
-        case "unverified":
-            return Unverified(view)
-        case "conflict":
-            return Conflict(view)
-        case "fenced":
-            return Fenced(view)
+        case "audited":
+            return Audited(rest[0], int(rest[1]))
+        case "resolved":
+            return Resolved(int(rest[0]))
+        case _ if status in _PLAIN:
+            return _PLAIN[status](view)
         case _:
             raise DataError(f"a script answered {status!r}", hint="report this")
 
@@ -276,7 +271,12 @@ def _number(fields: Mapping[str, str], name: str) -> int:
 
 
 def _snapshot(
-    view: View, fields: Mapping[str, str], members: list[str], excluded: list[str], now_ms: str
+    view: View,
+    fields: Mapping[str, str],
+    members: list[str],
+    excluded: list[str],
+    now_ms: str,
+    collections: list[Any],
 ) -> Snapshot:
     return Snapshot(
         record=view.record,
@@ -297,6 +297,30 @@ def _snapshot(
             for name, text in fields.items()
             if name.startswith(_SLOT)
         },
+        collections={
+            name: _collection(_map(about), _map(parked), int(skipped))
+            for name, about, parked, skipped in zip(*[iter(collections)] * 4, strict=True)
+        },
+    )
+
+
+def _collection(
+    about: Mapping[str, str], parked: Mapping[str, str], skipped: int
+) -> CollectionView:
+    return CollectionView(
+        counts={
+            name.removeprefix("count "): int(number)
+            for name, number in about.items()
+            if name.startswith("count ")
+        },
+        parked={
+            key: Parked(one["format"], one["error"], int(one["at_ms"]))
+            for key, one in ((key, _decoded(text)) for key, text in parked.items())
+        },
+        skipped=skipped,
+        converter=about.get("converter", ""),
+        converted=int(about.get("converted", 0)),
+        began_at_ms=int(about.get("began_at_ms", 0)),
     )
 
 

@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _app() -> App:
     from cyclopts import App, Group
 
+    from peerupgrade.cli import data
     from peerupgrade.cli.cluster import history, status, why
     from peerupgrade.cli.demo import demo
     from peerupgrade.cli.doctor import doctor
@@ -116,6 +117,12 @@ def _app() -> App:
     slot.command(take)
     slot.command(give_back, name="return")
     app.command(slot)
+    shared = App(
+        name="data", group=change, help="Shared data and its conversion.", help_epilogue=""
+    )
+    for command in (data.show, data.pause, data.resume, data.retry, data.skip, data.delete):
+        shared.command(command)
+    app.command(shared)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")
     return app
 

@@ -23,6 +23,8 @@ from peerupgrade.cli.show import (
 from peerupgrade.cli.target import DEFAULT, Target, connect
 from peerupgrade.errors import ExitCode
 
+_BAR_CHARS = 20
+
 
 def status(*, target: Target = DEFAULT) -> None:
     """Show the cluster on one screen.
@@ -121,6 +123,10 @@ def _status_lines(cluster: Json) -> Iterator[tuple[str, str]]:
     raising = f", raising to {cluster['raising_to']}" if cluster["raising_to"] else ""
     yield "acting", f"{plain(cluster['acting'])}{raising}"
     yield "data", plain(cluster["data"])
+    for one in cluster["collections"] or ():
+        yield f"data {plain(one['name'])}", progress_text(one)
+    if cluster["pause"] is not None:
+        yield "paused", f"conversion: {_hold_text(cluster['pause'], now_ms)}"
     yield "settled", "yes" if cluster["settled"] else "no"
     yield "master", f"{plain(cluster['master'])} (epoch {cluster['epoch']})"
     yield from _upgrade_lines(cluster, now_ms)
@@ -146,6 +152,21 @@ def _upgrade_lines(cluster: Json, now_ms: int) -> Iterator[tuple[str, str]]:
             f"{plain(completion['before'])} -> {plain(completion['version'])} at"
             f" {moment(completion['ended_at'])}, took {span(completion['duration_s'])}",
         )
+
+
+def progress_text(one: Json) -> str:
+    """One collection: a bar while it is being converted, and what needs somebody."""
+    parts = [f"{one['records']} records"]
+    if one["left"] or one["parked"]:
+        done = int(one["done"] * _BAR_CHARS)
+        bar = f"[{'#' * done}{'.' * (_BAR_CHARS - done)}] {one['done']:.0%}"
+        parts.append(f"{bar} in format {plain(one['format'])}")
+    else:
+        parts.append(f"all in format {plain(one['format'])}")
+    if one["remaining_s"] is not None:
+        parts.append(f"about {span(one['remaining_s'])} left")
+    parts += [f"{one[what]} {what}" for what in ("parked", "skipped") if one[what]]
+    return ", ".join(parts)
 
 
 def _hold_text(hold: Json, now_ms: int) -> str:

@@ -8,7 +8,7 @@ the next master goes on where the last one died):
     before   the `before` steps of the target have succeeded
     raised   acting := target; everybody switches
     settled  every serving member has confirmed
-    converted  data version := target
+    converted  no record in an older format is left: data version := target
     completed  acting == highest installed and nothing is left to do
 
 A step is proposed, never done, here. The store refuses it if anything moved meanwhile.
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from peerupgrade.core.blockers import (
+    conversion_blockers,
     forming_blockers,
     highest_installed,
     hold_ended,
@@ -66,11 +67,15 @@ class Progress:
         durable: the replicas have everything that was written so far.
         before_done: the version whose `before` steps have succeeded here.
         before_needed: there are `before` steps for the version being raised to.
+        data_read: the snapshot's collections were read after all had settled.
+        audited: the collections in which a scan has found nothing in an older format since then.
     """
 
     durable: bool = True
     before_done: Version | None = None
     before_needed: bool = False
+    data_read: bool = True
+    audited: frozenset[str] = frozenset()
 
 
 def next_step(snapshot: Snapshot, now_ms: int, progress: Progress) -> Step | None:
@@ -167,6 +172,9 @@ def _after_raise(
     if record.data != record.acting:
         if not progress.durable:  # R18: the replicas first, then it counts for admission
             return Step(StepName.SETTLED, record, "again: the replicas have not confirmed it")
+        # No need to check this again in the commit (R2): older records only get fewer now (R8).
+        if not progress.data_read or conversion_blockers(snapshot, now_ms, progress.audited):
+            return None
         return Step(StepName.CONVERTED, replace(record, data=record.acting))
     if record.upgrade is not None and not record.raising and not settle_blockers(snapshot):
         highest = highest_installed(snapshot.members.values())

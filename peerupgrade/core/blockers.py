@@ -7,12 +7,16 @@ the store is trusted again when `verify_blockers` is. So `why` cannot disagree w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from peerupgrade.core.progress import Progress, all_progress
 from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing
 from peerupgrade.core.versions import Version
+
+_PARKED_SHOWN = 20
+_BAR_CHARS = 20
 
 
 class Code(StrEnum):
@@ -27,6 +31,9 @@ class Code(StrEnum):
     NOT_CONFIRMED = "not_confirmed"
     CALLBACK_FAILED = "callback_failed"
     CONVERTING = "converting"
+    PARKED = "parked"
+    NO_CODEC = "no_codec"
+    NOBODY_SERVES = "nobody_serves"
     FORMING = "forming"
     STORE_UNVERIFIED = "store_unverified"
     NOT_ATTACHED = "not_attached"
@@ -67,13 +74,26 @@ def raise_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
         return forming_blockers(snapshot, now_ms)
     if not snapshot.verified:
         return verify_blockers(snapshot, now_ms)
-    found = settle_blockers(snapshot) + _data_blockers(record)
+    found = settle_blockers(snapshot) + _data_blockers(snapshot, record, now_ms)
     if record.hold is not None and not hold_ended(record, now_ms):
         found.append(_hold_blocker(record))
     target = record.floor if record.raising else next_acting(snapshot.members.values())
+    if not any(member.standing is Standing.SERVING for member in snapshot.members.values()):
+        found.append(_nobody_serves(record))
     for member in _sorted(snapshot):
         found += _member_raise_blockers(member, record, target)
     return found
+
+
+def _nobody_serves(record: ClusterRecord) -> Blocker:
+    """Whoever serves can read the oldest data: without one, nobody could convert it afterwards."""
+    return Blocker(
+        Code.NOBODY_SERVES,
+        "",
+        record.raised_at_ms,
+        f"no member serves, and shared data may be in the format of {record.data}",
+        f"start a node with a version that still supports {record.data}",
+    )
 
 
 def _member_raise_blockers(
@@ -151,19 +171,101 @@ def settle_blockers(snapshot: Snapshot) -> list[Blocker]:
     return found
 
 
-def _data_blockers(record: ClusterRecord) -> list[Blocker]:
-    if record.settled and record.data != record.acting:
-        return [
+def _data_blockers(snapshot: Snapshot, record: ClusterRecord, now_ms: int) -> list[Blocker]:
+    if not record.settled or record.data == record.acting:
+        return []
+    remedy = "wait: the master records it as soon as its own scan has found nothing older"
+    return conversion_blockers(snapshot, now_ms) or [_converting(record, "", "", remedy)]
+
+
+def conversion_blockers(
+    snapshot: Snapshot, now_ms: int, audited: Collection[str] = ()
+) -> list[Blocker]:
+    """What keeps the data version from rising, once all have settled.
+
+    Args:
+        snapshot: of the store, read after all had settled: older records only get fewer from then.
+        now_ms: the store's clock.
+        audited: the collections in which a scan has found nothing older.
+    """
+    record = snapshot.record
+    if record is None:
+        return []
+    found = []
+    for one in all_progress(snapshot, now_ms):
+        if not one.target:
+            found.append(_no_codec(one, record))
+            continue
+        if one.left:
+            found.append(_left(one, record))
+        elif not one.view.parked and one.collection not in audited:
+            what = f"{one.collection}: {bar(one)}, a scan looks whether that is all"
+            found.append(_converting(record, one.collection, what, "wait: it takes a moment"))
+        found += _parked(one)
+    return found
+
+
+def _converting(record: ClusterRecord, subject: str, evidence: str, remedy: str) -> Blocker:
+    general = f"shared data is in the format of {record.data} or newer, not yet of {record.acting}"
+    return Blocker(Code.CONVERTING, subject, record.raised_at_ms, evidence or general, remedy)
+
+
+def _left(one: Progress, record: ClusterRecord) -> Blocker:
+    what = f"{one.collection}: {bar(one)}"
+    if one.remaining_s is not None:
+        what += f", about {one.remaining_s:.0f} s left"
+    if record.pause is not None:
+        what += f"; paused by {record.pause.by}: {record.pause.reason}"
+        return _converting(record, one.collection, what, "peerupgrade data resume")
+    remedy = "wait: the nodes that have this collection convert it"
+    return _converting(record, one.collection, what, remedy)
+
+
+def bar(one: Progress) -> str:
+    """The progress of one collection as a line of text."""
+    done = int(one.share * _BAR_CHARS)
+    return (
+        f"[{'#' * done}{'.' * (_BAR_CHARS - done)}] {one.total - one.left} of {one.total} records"
+        f" done, to format {one.target}"
+    )
+
+
+def _no_codec(one: Progress, record: ClusterRecord) -> Blocker:
+    return Blocker(
+        Code.NO_CODEC,
+        one.collection,
+        record.raised_at_ms,
+        f"{one.collection} has {one.total} records, and no member says in which formats they may"
+        f" be at {record.acting}",
+        f"start a program that registers the collection {one.collection!r}",
+    )
+
+
+def _parked(one: Progress) -> list[Blocker]:
+    parked = sorted(one.view.parked.items())
+    found = [
+        Blocker(
+            Code.PARKED,
+            f"{one.collection}/{key}",
+            record.at_ms,
+            f"record {key!r} of {one.collection} cannot be converted from format"
+            f" {record.format}: {record.error}",
+            f"write it anew, or: peerupgrade data retry|skip|delete {one.collection} {key}",
+        )
+        for key, record in parked[:_PARKED_SHOWN]
+    ]
+    if len(parked) > _PARKED_SHOWN:
+        rest = len(parked) - _PARKED_SHOWN
+        found.append(
             Blocker(
-                Code.CONVERTING,
-                "",
-                record.raised_at_ms,
-                f"shared data is in the format of {record.data} or newer, not yet of"
-                f" {record.acting}",
-                "wait: the master goes on with the conversion",
+                Code.PARKED,
+                one.collection,
+                parked[0][1].at_ms,
+                f"{rest} more records of {one.collection} cannot be converted",
+                f"mend the codec, then: peerupgrade data retry {one.collection}",
             )
-        ]
-    return []
+        )
+    return found
 
 
 def hold_ended(record: ClusterRecord, now_ms: int) -> bool:
@@ -296,7 +398,7 @@ def all_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
     versions = version_blockers(snapshot)
     unfinished = versions or record.upgrade is not None or record.raising or not record.settled
     if not unfinished and record.hold is None:
-        return _data_blockers(record)
+        return _data_blockers(snapshot, record, now_ms)
     return versions + raise_blockers(snapshot, now_ms)
 
 

@@ -10,12 +10,22 @@ from __future__ import annotations
 from typing import get_args
 
 from peerupgrade.core.acting import StepName
-from peerupgrade.core.effects import CallLock, CallStore, Drain, Effect, Remember, RunBefore, Switch
+from peerupgrade.core.effects import (
+    CallLock,
+    CallStore,
+    ConvertRecords,
+    Drain,
+    Effect,
+    Remember,
+    RunBefore,
+    Switch,
+)
 from peerupgrade.core.requests import (
     Admit,
     Attach,
     Claim,
     Commit,
+    Convert,
     Init,
     Leave,
     LockRequest,
@@ -23,8 +33,22 @@ from peerupgrade.core.requests import (
     Request,
 )
 
-_WRITES = (Init, Admit, Attach, Report, Leave, Claim)  # what a node writes, but for commits
-_LOCAL = {Remember: "remember", Switch: "switch", Drain: "drain", RunBefore: "preparation"}
+_WRITES = (
+    Init,
+    Admit,
+    Attach,
+    Report,
+    Leave,
+    Claim,
+    Convert,
+)  # what a node writes, but for commits
+_LOCAL = {
+    Remember: "remember",
+    Switch: "switch",
+    Drain: "drain",
+    RunBefore: "preparation",
+    ConvertRecords: "codec",
+}
 
 
 def _called(kind: type) -> str:

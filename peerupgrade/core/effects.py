@@ -6,6 +6,7 @@ An effect that can fail names the input that reports it:
     Remember       -> Remembered            Switch     -> Switched | SwitchFailed
     Drain          -> Drained               RunBefore  -> BeforeDone | BeforeFailed
     WatchMembers   -> HeardOn(Subscribed)   SetTimer   -> TimerFired
+    ConvertRecords -> RecordsConverted
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from peerupgrade.core.pace import Felt
 from peerupgrade.core.record import ClusterRecord
-from peerupgrade.core.requests import Heard, LockReply, LockRequest, Reply, Request
+from peerupgrade.core.requests import (
+    Conversion,
+    Heard,
+    LockReply,
+    LockRequest,
+    Reply,
+    Request,
+    Stored,
+)
 from peerupgrade.core.versions import Version
 
 
@@ -37,6 +47,7 @@ class Part(StrEnum):
     MEMBERSHIP = "membership"
     MASTER = "master"
     MASTERSHIP = "mastership"
+    CONVERSION = "conversion"
 
 
 class Timer(StrEnum):
@@ -51,6 +62,7 @@ class Timer(StrEnum):
     RENEW_LEASE = "renew_lease"
     LEASE = "lease"
     DECIDE = "decide"
+    CONVERT = "convert"
 
 
 # --- effects --------------------------------------------------------------------------------------
@@ -130,6 +142,16 @@ class RunBefore:
 
 
 @dataclass(frozen=True, slots=True)
+class ConvertRecords:
+    """Bring records of a collection to the format `target`, by the application's codec."""
+
+    collection: str
+    target: str
+    records: tuple[tuple[str, Stored], ...]
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Something that people and logs should know."""
 
@@ -152,6 +174,7 @@ Effect: TypeAlias = (
     | Drain
     | WatchMembers
     | RunBefore
+    | ConvertRecords
     | Emit
     | Stopped
 )
@@ -246,6 +269,19 @@ class BeforeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordsConverted:
+    """What became of the records of `ConvertRecords`; what failed says why.
+
+    `took_s`: the codec's time; `felt`: the latency of the application's commands meanwhile.
+    """
+
+    call: int
+    done: tuple[Conversion, ...]
+    took_s: float
+    felt: Felt
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """The first input."""
 
@@ -289,6 +325,7 @@ Input: TypeAlias = (
     | HeardOn
     | BeforeDone
     | BeforeFailed
+    | RecordsConverted
     | Start
     | InstalledChanged
     | SetAway

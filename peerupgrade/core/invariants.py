@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from peerupgrade.core.record import ClusterRecord, Member, Standing
 from peerupgrade.core.versions import Version
@@ -74,6 +75,41 @@ def data_readable(data: Version | None, operating: Sequence[Operating]) -> str |
     for node in operating:
         if node.lowest > data:
             return f"S6: data may be in the format of {data}, {node.id} reads {node.lowest} and up"
+    return None
+
+
+def records_readable(formats: Collection[Version], operating: Sequence[Operating]) -> str | None:
+    """S6: every record can be read by every operating node. `formats`: those of the records."""
+    for node in operating:
+        for found in formats:
+            if not node.lowest <= found <= node.installed:
+                return (
+                    f"S6: a record is in format {found}, {node.id} reads {node.lowest} to"
+                    f" {node.installed}"
+                )
+    return None
+
+
+def no_older_record(data: Version | None, formats: Collection[Version]) -> str | None:
+    """S9: data version v means that no older record exists."""
+    oldest = min(formats, default=None)
+    if data is not None and oldest is not None and oldest < data:
+        return f"S9: the data version is {data}, a record is in format {oldest}"
+    return None
+
+
+def converted_once(key: str, brought_through: Sequence[Version]) -> str | None:
+    """S11: a record goes through each format once. `brought_through`: in their order."""
+    for before, after in pairwise(brought_through):
+        if after <= before:
+            return f"S11: record {key} was converted to {after} after {before}"
+    return None
+
+
+def no_write_lost(key: str, found: int | None, written: int | None) -> str | None:
+    """S11: the newest write of a record is what is there. Writes have numbers."""
+    if found != written:
+        return f"S11: record {key} holds write {found}, the newest is {written}"
     return None
 
 

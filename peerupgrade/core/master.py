@@ -3,6 +3,10 @@
 Theory of operation: the master keeps a copy of the store's state, fed by the members' channel, and
 reads everything again when it missed a change. From that copy `acting.next_step` decides; the store
 commits the step only if the copy was exact. So a stale copy costs a round trip and nothing else.
+
+How far the conversion of shared data is nobody tells: the master reads it again now and then. When
+the counters say that nothing older is left, it scans each collection itself, from end to end on one
+server process, and only then lets the data version rise.
 """
 
 from __future__ import annotations
@@ -20,9 +24,12 @@ from peerupgrade.core.effects import (
     Timer,
     WatchMembers,
 )
+from peerupgrade.core.progress import all_progress
 from peerupgrade.core.record import ClusterRecord, Snapshot, newer
 from peerupgrade.core.requests import (
     All,
+    Audit,
+    Audited,
     Beat,
     Commit,
     Done,
@@ -38,6 +45,8 @@ from peerupgrade.core.versions import Version
 
 _RETRY_S = 0.2
 _AGAIN_S = 1.0
+_LOOK_S = 0.25  # how often it reads how far the conversion is
+_AUDIT_RECORDS = 1000
 
 
 @dataclass(slots=True)
@@ -65,6 +74,10 @@ class Master:
     _deaf_until_s: float = 0.0
     _doubt: int = 0
     _doubt_since_s: float = 0.0
+    _data_read: int = 0  # the raise that had settled when the collections were read
+    _audit_of: tuple[int, str] = (0, "")  # the raise and the server process that it is about
+    _audit_cursor: str = "0"
+    _audited: frozenset[str] = frozenset()
 
     # --- beginning and end ------------------------------------------------------------------------
 
@@ -77,6 +90,7 @@ class Master:
         self.fenced, self.before_failure = False, ""
         self.snapshot, self._pending, self._watching = None, None, False
         self._before_done = self._before_running = None
+        self._data_read, self._audit_of = 0, (0, "")
         self._not_before_s, self._deaf_until_s = 0.0, now + _AGAIN_S
         wake = self.timers.set(Timer.DECIDE, self._deaf_until_s)
         return [WatchMembers(True), wake, Emit("master", f"epoch {epoch}")]
@@ -161,11 +175,16 @@ class Master:
         match reply:
             case All(snapshot):
                 self.snapshot, self._read_at_s = snapshot, now
+                record = snapshot.record
+                self._data_read = record.raised_revision if record and record.settled else 0
                 if not snapshot.verified:
                     self.saw_doubt(now, snapshot.quarantine_until_ms)
             case Done(view, durable):
                 assert isinstance(request, Commit)
                 return self._committed(now, request, view.record, durable)
+            case Audited(cursor, older):
+                assert isinstance(request, Audit)
+                self._heard_audit(request.collection, cursor, older)
             case Fenced():
                 self.fenced = True
                 return []
@@ -222,6 +241,8 @@ class Master:
             return [self.timers.set(Timer.DECIDE, trusted_s)]
         if step is not None:
             return self._ask(self._commit(step))
+        if self._waits_for_data:
+            return self._watch_data(now)
         if not self._watching:  # nobody will tell of a change: look again
             self._stale = True
             return [*self._before_steps(now), self.timers.set(Timer.DECIDE, self._deaf_until_s)]
@@ -231,7 +252,55 @@ class Master:
         assert self.snapshot is not None
         record = self.snapshot.record
         needed = record is not None and record.raising and record.floor in self.before_versions
-        return Progress(self._durable, self._before_done, needed)
+        raised = record.raised_revision if record is not None else 0
+        current = self._audit_of == (raised, self.snapshot.identity)
+        return Progress(
+            self._durable,
+            self._before_done,
+            needed,
+            data_read=self._data_read == raised,
+            audited=self._audited if current else frozenset(),
+        )
+
+    @property
+    def _waits_for_data(self) -> bool:
+        record = self.snapshot.record if self.snapshot is not None else None
+        return record is not None and record.settled and record.data != record.acting
+
+    def _watch_data(self, now: float) -> list[Effect]:
+        """Read how far the conversion is, or scan what should have no older record any more."""
+        snapshot = self.snapshot
+        assert snapshot is not None
+        assert snapshot.record is not None
+        raised = snapshot.record.raised_revision
+        if self._data_read != raised:
+            return self._ask(ReadAll())
+        if self._audit_of != (raised, snapshot.identity):
+            self._audit_of = (raised, snapshot.identity)
+            self._audited, self._audit_cursor = frozenset(), "0"
+        for one in all_progress(snapshot, self.store_now_ms(now)):
+            ready = one.target and not one.left and not one.view.parked
+            if ready and one.collection not in self._audited:
+                return self._ask(
+                    Audit(
+                        self._token,
+                        self.epoch,
+                        one.collection,
+                        one.target,
+                        self._audit_cursor,
+                        _AUDIT_RECORDS,
+                    )
+                )
+        self._stale = True
+        return [self.timers.set(Timer.DECIDE, now + _LOOK_S)]
+
+    def _heard_audit(self, collection: str, cursor: str, older: int) -> None:
+        """One part of a scan; whatever is older begins it again, when the counters know of it."""
+        self._audit_cursor = "0" if older else cursor
+        if older:
+            self._stale = True
+        elif cursor == "0":
+            self._audited |= {collection}
 
     def _before_steps(self, now: float) -> list[Effect]:
         """Run them once everything else is ready for the raise."""

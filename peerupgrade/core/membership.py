@@ -44,6 +44,7 @@ from peerupgrade.core.requests import (
     Init,
     Leave,
     NotMember,
+    Origin,
     Read,
     Refused,
     Reply,
@@ -86,6 +87,8 @@ class NodeConfig:
     address: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    # The collections that its program can convert, with the formats that it knows of each.
+    collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bootstrap_expect: int = 1
     quarantine_s: float = 5.0
 
@@ -153,6 +156,7 @@ class Membership:
     _switch_failures: int = 0
     _draining: bool = False
     _has_operated: bool = False
+    _operating_since: int = 0  # the revision of the raise that brought the operating version
     _stop: bool | None = None  # leave? once the end was asked for
 
     # --- what others may know ---------------------------------------------------------------------
@@ -177,6 +181,21 @@ class Membership:
         """The newest record that is on this node's disk, or else that was read."""
         return self.memory.record or (self.view.record if self.view else None)
 
+    @property
+    def origin(self) -> Origin | None:
+        """R8: what a write of this node carries now; None while it may not write."""
+        record = self.memory.record
+        if not self._registered or self.operating is None or record is None:
+            return None
+        # While the node switches it still writes as it operates, and the store refuses that.
+        raised = record.raised_revision if record.acting == self.operating else None
+        return Origin(
+            self.config.id,
+            self.incarnation,
+            record.generation,
+            self._operating_since if raised is None else raised,
+        )
+
     def obeys(self, record: ClusterRecord) -> bool:
         """R24: only what comes from the store that admitted this node."""
         known = self.record
@@ -191,7 +210,7 @@ class Membership:
 
     def start(self) -> list[Effect]:
         """Draw the token of this start, and keep it before anyone sees it."""
-        if self.memory.token and not self._token_was_admitted:
+        if self.memory.token and self.memory.admitted_token != self.memory.token:
             return self._remember(self.memory)
         return self._new_token()
 
@@ -359,6 +378,7 @@ class Membership:
             address=self.config.address,
             zone=self.config.zone,
             labels=self.config.labels,
+            collections=self.config.collections,
         )
 
     def _report(self, record: ClusterRecord) -> Request | None:
@@ -427,6 +447,7 @@ class Membership:
             address=self.config.address,
             zone=self.config.zone,
             labels=self.config.labels,
+            collections=self.config.collections,
         )
 
     # --- answers ----------------------------------------------------------------------------------
@@ -514,6 +535,8 @@ class Membership:
         record = reply.view.record
         assert record is not None
         assert isinstance(request, Admit)
+        if request.token != self._current.token:
+            return self._given_up(request.token)
         asked_with = (request.installed, request.lowest)
         fresh = not self._registered or reply.incarnation != self.incarnation
         was, self._standing = self._standing, reply.standing
@@ -529,31 +552,28 @@ class Membership:
         if not fresh:
             return effects
         effects.append(Emit("admitted", f"incarnation {reply.incarnation}, {reply.standing}"))
-        memory = replace(
-            self.memory, incarnation=reply.incarnation, admitted_token=self.memory.token
-        )
+        memory = replace(self._current, incarnation=reply.incarnation, admitted_token=request.token)
         return effects + self._remember(self._with_record(memory, record))
 
     def _attached(self, request: Request, reply: Attached, asked_s: float) -> list[Effect]:
         assert isinstance(request, Attach)
+        member = request.member
+        if not reply.view.verified and member.token != self._current.token:
+            return self._given_up(member.token)
         self._attached_in = self._confirmed = reply.view.doubt
         if reply.view.verified:  # the store had lost nothing
             self._confirmed = -1  # asked again by the next report or admission
             return []
         self._tried = _NEVER
         self.lease_deadline_s = asked_s + self.config.lease_s
-        member = request.member
         self._standing = member.standing
         self._registered = True
         self._reported = _Reported(
             member.standing, 0, member.operating, member.operating_revision, member.failure
         )
         attached = Emit("attached", "the store may have lost writes")
-        if reply.incarnation == self.incarnation:
-            return [attached]
-        token = self.memory.token
-        memory = replace(self.memory, incarnation=reply.incarnation, admitted_token=token)
-        return [attached, *self._remember(memory)]
+        memory = replace(self._current, incarnation=reply.incarnation, admitted_token=member.token)
+        return [attached] if memory == self.memory else [attached, *self._remember(memory)]
 
     def _report_done(self, request: Request, reply: Done, asked_s: float) -> list[Effect]:
         if isinstance(request, Report) and self._registered:
@@ -594,15 +614,19 @@ class Membership:
     # --- memory -----------------------------------------------------------------------------------
 
     @property
-    def _token_was_admitted(self) -> bool:
-        return self.memory.admitted_token == self.memory.token
+    def _current(self) -> Memory:
+        """The memory, with what is on its way to the disk."""
+        return self._wanted or self.memory
 
     def _new_token(self) -> list[Effect]:
         """A new admission needs a new token; the admitted one proves whose the name is."""
-        memory = self._wanted or self.memory  # an admission may be on its way to the disk
-        previous = memory.admitted_token or memory.previous_token
+        previous = self._current.admitted_token or self._current.previous_token
         token = f"{self.rng.getrandbits(128):032x}"
-        return self._remember(replace(memory, token=token, previous_token=previous))
+        return self._remember(replace(self._current, token=token, previous_token=previous))
+
+    def _given_up(self, token: str) -> list[Effect]:
+        """A start was admitted that has ended by its lease meanwhile: now it owns the name."""
+        return self._remember(replace(self._current, admitted_token=token, previous_token=token))
 
     def _remember(self, memory: Memory) -> list[Effect]:
         self._wanted = memory
@@ -694,6 +718,7 @@ class Membership:
         if record is None or record.acting != version:
             return self._apply()  # the cluster went on while the callbacks ran
         self.operating, self._draining, self._has_operated = version, True, True
+        self._operating_since = record.raised_revision
         self.state, self.reason = NodeState.OPERATING, ""
         self.refusal = None
         effects: list[Effect] = [Operate(version, ""), Drain(version, self._switch_attempt)]

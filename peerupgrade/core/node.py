@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from peerupgrade.core.chance import Rng
+from peerupgrade.core.conversion import Converter
 from peerupgrade.core.effects import (
     BeforeDone,
     BeforeFailed,
@@ -24,6 +25,7 @@ from peerupgrade.core.effects import (
     LockReplied,
     Memory,
     Part,
+    RecordsConverted,
     Remembered,
     RememberFailed,
     Resign,
@@ -39,6 +41,7 @@ from peerupgrade.core.effects import (
 from peerupgrade.core.master import Master
 from peerupgrade.core.mastership import Mastership
 from peerupgrade.core.membership import Membership, NodeConfig
+from peerupgrade.core.pace import Pace
 from peerupgrade.core.record import Standing
 from peerupgrade.core.requests import (
     Beat,
@@ -72,10 +75,12 @@ class Node:
     memory: Memory
     rng: Rng
     before_versions: frozenset[Version] = frozenset()
+    pace: Pace = field(default_factory=Pace)
     timers: Timers = field(default_factory=Timers)
     membership: Membership = field(init=False)
     mastership: Mastership = field(init=False)
     master: Master = field(init=False)
+    converter: Converter = field(init=False)
 
     def __post_init__(self) -> None:
         self.membership = Membership(self.config, self.memory, self.rng, self.timers)
@@ -85,6 +90,7 @@ class Node:
         self.mastership.epoch_known = self.memory.epoch
         quarantine_s = self.config.quarantine_ms / 1000
         self.master = Master(self.timers, quarantine_s, self.before_versions)
+        self.converter = Converter(self.timers, self.config.collections, self.pace)
 
     def handle(self, now: float, event: Input) -> list[Effect]:
         """Take one input.
@@ -107,6 +113,8 @@ class Node:
         if isinstance(event, StoreReplied) and isinstance(event.reply, Claimed):
             durable = event.reply.durable
         effects += self._follow_mastership(now, durable)
+        membership = self.membership
+        effects += self.converter.follow(now, membership.origin, membership.memory.record)
         return effects
 
     def _follow_mastership(self, now: float, durable: bool) -> list[Effect]:
@@ -143,12 +151,23 @@ class Node:
                 return self.membership.switch_failed(now, attempt, error)
             case Drained(attempt):
                 return self.membership.drained(now, attempt)
+            case BeforeDone() | BeforeFailed() | RecordsConverted():
+                return self._worked(now, event)
+            case _:
+                return self._command(now, event)
+
+    def _worked(
+        self, now: float, event: BeforeDone | BeforeFailed | RecordsConverted
+    ) -> list[Effect]:
+        match event:
             case BeforeDone(version):
                 return self.master.before_done(now, version)
             case BeforeFailed(_, error):
                 return self.master.before_failed(now, error)
+            case RecordsConverted(call, done, took_s, felt):
+                return self.converter.converted(now, call, done, took_s, felt)
             case _:
-                return self._command(now, event)
+                assert_never(event)
 
     def _command(
         self, now: float, event: Start | InstalledChanged | SetAway | Resign | Stop
@@ -180,6 +199,8 @@ class Node:
                 if isinstance(event.reply, Unverified):
                     effects += self.membership.doubt(now)
                 return effects
+            case Part.CONVERSION:
+                return self.converter.replied(now, event.call, event.reply)
             case _:
                 assert_never(event.part)
 
@@ -203,6 +224,8 @@ class Node:
                 return self.membership.renew_lease(now)
             case Timer.DECIDE:
                 return self.master.decide(now)
+            case Timer.CONVERT:
+                return self.converter.go_on(now)
             case _:
                 assert_never(fired.timer)
 

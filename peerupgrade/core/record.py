@@ -77,6 +77,7 @@ class ClusterRecord:
     floor_at_ms: int = 0
     raised_at_ms: int = 0
     hold: Hold | None = None
+    pause: Hold | None = None  # keeps the conversion of shared data from going on
     upgrade: Upgrade | None = None
     completion: Completion | None = None
     bootstrap_expect: int = 1
@@ -99,6 +100,11 @@ class ClusterRecord:
         """True when every member has confirmed the acting version."""
         return self.acting is not None and self.settled_revision >= self.raised_revision
 
+    @property
+    def converting(self) -> bool:
+        """R13: shared data may be converted: all have settled, and nobody has paused it."""
+        return self.settled and self.data != self.acting and self.pause is None
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -119,6 +125,8 @@ class Member:
     address: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    # The collections that its program can convert, with the formats that it knows of each.
+    collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     number: int = 0  # of its newest request: an older one that arrives late is refused
     attached: int = 0  # the doubt about the store in which it last said what it remembers
     joined_at_ms: int = 0
@@ -149,6 +157,36 @@ class Tombstone:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """A record that could not be converted; it stays where it is."""
+
+    format: str
+    error: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionView:
+    """What the store knows of one collection without reading its records.
+
+    Attributes:
+        counts: format -> number of records.
+        parked: key -> why that record could not be converted.
+        skipped: records that an operator has set aside.
+        converter: the node that converts it; "" if none ever did.
+        converted: records converted since the acting version rose.
+        began_at_ms: when the first of them was.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    parked: Mapping[str, Parked] = field(default_factory=dict)
+    skipped: int = 0
+    converter: str = ""
+    converted: int = 0
+    began_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The store at one moment: everything that a decision may be made from."""
 
@@ -161,6 +199,7 @@ class Snapshot:
     doubted_at_ms: int = 0  # when that began
     excluded: Mapping[str, Tombstone] = field(default_factory=dict)
     slots: Mapping[str, Slot] = field(default_factory=dict)
+    collections: Mapping[str, CollectionView] = field(default_factory=dict)
 
     @property
     def verified(self) -> bool:

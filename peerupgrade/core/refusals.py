@@ -85,8 +85,9 @@ def _words(refused: Refused, node_id: str, installed: Version, lowest: Version) 
             return _exclusion_words(refused.rule, node_id)
         case "budget_spent" | "slot_taken" | "slot_in_use" | "no_slot":
             return _slot_words(refused.rule, node_id)
-        case "no_hold":
-            return ("no hold is set", "peerupgrade status shows the cluster")
+        case "no_hold" | "no_pause":
+            what = refused.rule.removeprefix("no_")
+            return (f"no {what} is set", "peerupgrade status shows the cluster")
         case rule:
             return (f"the store refused: {rule}", "peerupgrade why shows what stands in the way")
 

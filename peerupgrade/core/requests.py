@@ -52,6 +52,7 @@ class Admit:
     address: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +92,24 @@ class Exclude:
 
 @dataclass(frozen=True, slots=True)
 class SetHold:
-    """Set a hold; `reason` and `by` are shown to everyone."""
+    """Set a hold; `reason` and `by` are shown to everyone.
+
+    `what`: "hold" keeps the acting version from rising, "pause" the conversion from going on.
+    """
 
     by: str
     reason: str
     until_ms: int = 0
+    what: str = "hold"
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseHold:
-    """End a hold."""
+    """End a hold. `what`: as for `SetHold`."""
 
     by: str
     reason: str = ""
+    what: str = "hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,7 @@ class Attach:
     quarantine_ms: int
 
 
-Request: TypeAlias = (
+ControlRequest: TypeAlias = (
     Read
     | ReadAll
     | Init
@@ -189,7 +195,142 @@ Request: TypeAlias = (
     | Attach
 )
 
+# --- asked of the store about shared data ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """R8: whose write it is, and under which acting version it was made."""
+
+    id: str
+    incarnation: int
+    generation: str
+    raised_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One record as it lies in the store.
+
+    Attributes:
+        format: the version that introduced its format, as text; it is compared, never ordered.
+        stamp: new with every write of an application, kept by a conversion.
+        payload: what the codec made.
+        expires_at_ms: 0: never.
+    """
+
+    format: str
+    stamp: int
+    payload: bytes
+    expires_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write one record. `expect`: the stamp that it must have now; 0: it must not exist."""
+
+    key: str
+    format: str
+    payload: bytes
+    ttl_ms: int = 0
+    expect: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove one record, if it is there. `expect`: as for `Put`."""
+
+    key: str
+    expect: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Change records of one collection: all of them, or none."""
+
+    origin: Origin
+    collection: str
+    changes: tuple[Put | Delete, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Read records by key."""
+
+    collection: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Read about `count` records from `cursor` on; "0" is the beginning."""
+
+    collection: str
+    cursor: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What became of one record: its new payload, or why there is none."""
+
+    key: str
+    format: str  # the record was read in this format, with this stamp
+    stamp: int
+    payload: bytes = b""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """Write converted records, move the checkpoint, and take the next share of the work.
+
+    Attributes:
+        target: the format that all records of the collection shall have.
+        at: where the share began that `done` is the result of; "": there is none.
+        then: where it ended.
+        count: about how many records to look at for the next share.
+        lease_ms: nobody else gets a share of this collection for so long.
+    """
+
+    origin: Origin
+    collection: str
+    target: str
+    at: str = ""
+    then: str = ""
+    done: tuple[Conversion, ...] = ()
+    count: int = 100
+    lease_ms: int = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A master looks at about `count` records: is any in another format than `target`?"""
+
+    token: str
+    epoch: int
+    collection: str
+    target: str
+    cursor: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """What an operator says about parked records; "" as `key`: about all of them.
+
+    `retry`: convert them again; `skip`: set them aside, unconverted; `delete`: remove them.
+    """
+
+    collection: str
+    key: str
+    verdict: str
+    by: str
+
+
 OperatorRequest: TypeAlias = SetHold | ReleaseHold | TakeSlot | ReturnSlot | Exclude
+DataRequest: TypeAlias = Write | Fetch | Scan | Convert | Audit | Resolve
+Request: TypeAlias = ControlRequest | DataRequest
 
 # --- answered by the store ------------------------------------------------------------------------
 
@@ -296,6 +437,90 @@ class Failed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All changes are done. `stamps`: of the records, in their order; 0 for what was deleted."""
+
+    stamps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Nothing was written: record number `index` has another stamp; 0: it does not exist."""
+
+    index: int
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """R8: nothing was written: the acting version or the membership of the writer is over."""
+
+    reason: str  # "acting" or "member"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The records in the order of the keys; None where there is none."""
+
+    records: tuple[Stored | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """Some records, and where to go on; "0": that was all.
+
+    A record that is there from the first to the last is among them, some perhaps twice.
+    """
+
+    cursor: str
+    records: tuple[tuple[str, Stored], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Records to convert; the share begins at `at` and ends at `then`."""
+
+    at: str
+    then: str
+    records: tuple[tuple[str, Stored], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoShare:
+    """Nothing to do now; what came with the request was written.
+
+    `why`: "done", "taken" by another node for `wait_ms`, or "full": too many records are parked.
+    """
+
+    why: str
+    wait_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """Nothing is to be converted: not settled, paused, converted already, or in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """How many records in older formats the master's look has found, and where to go on."""
+
+    cursor: str
+    older: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """How many parked records the operator's word was about."""
+
+    count: int
+
+
+DataReply: TypeAlias = (
+    Written | Mismatch | Stale | Fetched | Scanned | Share | NoShare | NotNow | Audited | Resolved
+)
+
 Reply: TypeAlias = (
     View
     | All
@@ -309,6 +534,7 @@ Reply: TypeAlias = (
     | Conflict
     | Fenced
     | Failed
+    | DataReply
 )
 
 # --- lock servers ---------------------------------------------------------------------------------

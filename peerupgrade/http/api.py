@@ -15,7 +15,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -25,6 +25,8 @@ from peerupgrade.core.requests import (
     Outcome,
     ReleaseHold,
     Reply,
+    Resolve,
+    Resolved,
     ReturnSlot,
     SetHold,
     TakeSlot,
@@ -101,6 +103,18 @@ def _no_member(name: str) -> HttpError:
     return HttpError(404, f"there is no member {name!r}", "peerupgrade members lists them")
 
 
+class _Pause(_Body, frozen=True, kw_only=True):
+    by: _Line
+    reason: _Line
+
+
+class _Resolve(_Body, frozen=True, kw_only=True):
+    collection: _Line
+    key: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    verdict: Literal["retry", "skip", "delete"]
+    by: _Line
+
+
 async def _body(request: web.Request, kind: type[_T]) -> _T:
     """The body as `kind`; an empty one counts as `{}`."""
     raw = await request.read()
@@ -153,6 +167,9 @@ class _Api:
         router.add_post("/v1/slot/return", self.return_slot)
         router.add_post("/v1/resign", self.resign)
         router.add_post("/v1/away", self.away)
+        router.add_post("/v1/data/pause", self.pause)
+        router.add_post("/v1/data/resume", self.resume)
+        router.add_post("/v1/data/resolve", self.resolve)
 
     async def livez(self, _request: web.Request) -> web.Response:
         live = self.view.live()
@@ -269,6 +286,25 @@ class _Api:
         asked = await _body(request, _Away)
         await self.view.set_away(asked.away)
         return web.json_response({"away": asked.away})
+
+    async def pause(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Pause)
+        return _changed(await self.view.change(SetHold(asked.by, asked.reason, what="pause")))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Release)
+        return _changed(await self.view.change(ReleaseHold(asked.by, asked.reason, what="pause")))
+
+    async def resolve(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Resolve)
+        reply = await self.view.change(
+            Resolve(asked.collection, asked.key, asked.verdict, asked.by)
+        )
+        assert isinstance(reply, Resolved)
+        if not reply.count:
+            what = f"{asked.collection}/{asked.key}" if asked.key else asked.collection
+            raise HttpError(404, f"nothing is parked: {what!r}", "peerupgrade why lists what is")
+        return web.json_response({"count": reply.count})
 
     async def _store_now_ms(self) -> int:
         """The store's clock, by which a hold ends."""

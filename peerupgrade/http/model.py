@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from peerupgrade.core.blockers import Blocker
+from peerupgrade.core.progress import Progress, all_progress
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
@@ -83,8 +84,17 @@ def cluster_json(ledger: Ledger, status: NodeStatus) -> Json:
         "members_by_installed": {
             str(version): by_version[version] for version in sorted(by_version, reverse=True)
         },
+        "collections": collections_json(ledger),
         "blockers": len(ledger.blockers),
     }
+
+
+def collections_json(ledger: Ledger) -> list[Json] | None:
+    """How far each collection of shared data is; null if the store has never answered."""
+    if ledger.snapshot is None:
+        return None
+    now_ms = ledger.snapshot.now_ms
+    return [_progress(one) for one in all_progress(ledger.snapshot, now_ms)]
 
 
 def record_json(record: ClusterRecord | None) -> Json:
@@ -103,6 +113,7 @@ def record_json(record: ClusterRecord | None) -> Json:
         **_time("raised_at", known.raised_at_ms),
         "bootstrap_expect": known.bootstrap_expect,
         "hold": _hold(known.hold),
+        "pause": _hold(known.pause),
         "upgrade": _upgrade(known.upgrade),
         "completion": _completion(known.completion),
     }
@@ -220,6 +231,21 @@ def _completion(completion: Completion | None) -> Json | None:
         **_time("started_at", completion.started_at_ms),
         **_time("ended_at", completion.ended_at_ms),
         "duration_s": completion.duration_s,
+    }
+
+
+def _progress(one: Progress) -> Json:
+    return {
+        "name": one.collection,
+        "format": one.target or None,
+        "records": one.total,
+        "records_by_format": dict(one.view.counts),
+        "left": one.left,
+        "done": one.share,
+        "remaining_s": one.remaining_s if one.left else None,
+        "converter": one.view.converter or None,
+        "parked": len(one.view.parked),
+        "skipped": one.view.skipped,
     }
 
 

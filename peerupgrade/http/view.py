@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from peerupgrade.core.blockers import Blocker
 from peerupgrade.core.record import ClusterRecord, Snapshot
-from peerupgrade.core.requests import OperatorRequest, Reply
+from peerupgrade.core.requests import OperatorRequest, Reply, Resolve
 from peerupgrade.core.status import NodeStatus
 
 
@@ -78,11 +78,11 @@ class NodeView(Protocol):
         """
         ...
 
-    async def change(self, request: OperatorRequest) -> Reply:
+    async def change(self, request: OperatorRequest | Resolve) -> Reply:
         """Ask the store for a change.
 
         Returns:
-            `Done`; any other reply is raised.
+            `Done`, or `Resolved`; any other reply is raised.
 
         Raises:
             KeyError: there is no member of this name.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
@@ -19,6 +20,7 @@ from peerupgrade.core.effects import (
     BeforeFailed,
     CallLock,
     CallStore,
+    ConvertRecords,
     Drain,
     Drained,
     Effect,
@@ -28,6 +30,7 @@ from peerupgrade.core.effects import (
     LockReplied,
     Memory,
     Operate,
+    RecordsConverted,
     Remember,
     Remembered,
     RememberFailed,
@@ -46,12 +49,29 @@ from peerupgrade.core.effects import (
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.node import Node
 from peerupgrade.core.requests import Failed, Heard, LockReply
+from peerupgrade.data.formats import Formats
+from peerupgrade.data.latency import Latency
 from peerupgrade.errors import PeerUpgradeError
 from peerupgrade.ports import Bus, Clock, Disk, LockServer, Store
 from peerupgrade.runtime.guards import Guards
 from peerupgrade.runtime.hooks import Hooks
 
 log = logging.getLogger("peerupgrade")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the application has registered.
+
+    Attributes:
+        hooks: its callbacks.
+        formats: collection -> its formats.
+        latency: of its own commands about shared data.
+    """
+
+    hooks: Hooks
+    formats: Mapping[str, Formats]
+    latency: Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +91,7 @@ class Driver:
     Args:
         core: the node.
         ports: its world.
-        hooks: the application's callbacks.
+        program: the application.
         guards: the operations under way.
         changed: called after every input, with the events that it emitted.
     """
@@ -80,13 +100,14 @@ class Driver:
         self,
         core: Node,
         ports: Ports,
-        hooks: Hooks,
+        program: Program,
         guards: Guards,
         changed: Callable[[Sequence[Emit]], None],
     ) -> None:
         self._core = core
         self._ports = ports
-        self._hooks = hooks
+        self._hooks = program.hooks
+        self._program = program
         self._guards = guards
         self._changed = changed
         self._tasks: set[asyncio.Task[None]] = set()
@@ -170,11 +191,10 @@ class Driver:
                 self._watch_members(on)
             case RunBefore():
                 self._spawn(self._run_before(effect))
-            case Operate(version, reason):
-                said = f"at {version}" if version else reason
-                self._emitted.append(Emit("operates" if version else "suspended", said))
-            case Emit():
-                self._emitted.append(effect)
+            case ConvertRecords():
+                asyncio.get_running_loop().call_soon(self._convert, effect)
+            case Operate() | Emit():
+                self._emitted.append(_event(effect))
             case Stopped():
                 self.stopped.set()
             case _:
@@ -239,6 +259,14 @@ class Driver:
         else:
             self.feed(BeforeDone(effect.version))
 
+    def _convert(self, effect: ConvertRecords) -> None:
+        """A share is small: it occupies the loop for a few milliseconds."""
+        began_s = time.perf_counter()
+        formats = self._program.formats[effect.collection]
+        done = formats.convert_all(effect.records, effect.target)
+        took_s = time.perf_counter() - began_s
+        self.feed(RecordsConverted(effect.call, done, took_s, self._program.latency.felt()))
+
     def _watch_members(self, on: bool) -> None:
         if self._members_bus is not None:
             self._members_bus.cancel()
@@ -246,6 +274,14 @@ class Driver:
         if on:
             hear = partial(self._heard, members=True)
             self._members_bus = self._spawn(self._ports.bus.listen(hear, members=True))
+
+
+def _event(effect: Operate | Emit) -> Emit:
+    if isinstance(effect, Emit):
+        return effect
+    if effect.version is None:
+        return Emit("suspended", effect.reason)
+    return Emit("operates", f"at {effect.version}")
 
 
 async def wait_at_most(work: Awaitable[None], timeout_s: float) -> bool:

@@ -25,6 +25,7 @@ from peerupgrade.core.effects import Emit, InstalledChanged, Resign, SetAway, St
 from peerupgrade.core.membership import NodeConfig, NodeState
 from peerupgrade.core.node import MastershipConfig
 from peerupgrade.core.node import Node as CoreNode
+from peerupgrade.core.pace import Pace
 from peerupgrade.core.record import ClusterRecord, Snapshot
 from peerupgrade.core.refusals import explain
 from peerupgrade.core.requests import (
@@ -35,13 +36,20 @@ from peerupgrade.core.requests import (
     Failed,
     NotMember,
     OperatorRequest,
+    Origin,
     ReadAll,
     Refused,
+    ReleaseHold,
     Reply,
+    Resolve,
+    Resolved,
+    SetHold,
     TakeSlot,
 )
 from peerupgrade.core.status import NodeStatus, local_blockers, node_status
 from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.data.collection import Access, Collection
+from peerupgrade.data.latency import Latency
 from peerupgrade.errors import (
     ConfigError,
     PeerUpgradeError,
@@ -50,13 +58,14 @@ from peerupgrade.errors import (
     UnavailableError,
 )
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
+from peerupgrade.ports import Store
 from peerupgrade.runtime.doctor import examine
-from peerupgrade.runtime.driver import Driver, Ports, wait_at_most
+from peerupgrade.runtime.driver import Driver, Ports, Program, wait_at_most
 from peerupgrade.runtime.guards import Guards
 from peerupgrade.runtime.hooks import Before, Hooks, OnActing
 from peerupgrade.runtime.waiters import Waiters
 from peerupgrade.runtime.world import connected
-from peerupgrade.settings import Settings
+from peerupgrade.settings import Settings, check_name
 
 log = logging.getLogger("peerupgrade")
 
@@ -99,6 +108,8 @@ class Node:
         )
         self._hooks = Hooks()
         self._guards = Guards()
+        self._collections: dict[str, Collection] = {}
+        self._latency = Latency()
         self._stack = AsyncExitStack()
         self._waiters = Waiters()
         self._listeners: set[asyncio.Queue[NodeEvent]] = set()
@@ -148,14 +159,18 @@ class Node:
 
     async def _start(self) -> None:
         self._ports, self._links = await self._stack.enter_async_context(connected(self.settings))
+        formats = {name: one.formats for name, one in self._collections.items()}
+        known = {name: one.names for name, one in formats.items()}
         self._core = CoreNode(
-            config=self._config,
+            config=replace(self._config, collections=known),
             lock=MastershipConfig(len(self._ports.locks), self.settings.lock_ttl_s),
             memory=self._ports.disk.load(),
             rng=SystemRandom(),
             before_versions=self._hooks.before_versions,
+            pace=Pace(full=self.settings.conversion_pace == "full"),
         )
-        self._driver = Driver(self._core, self._ports, self._hooks, self._guards, self._after_input)
+        program = Program(self._hooks, formats, self._latency)
+        self._driver = Driver(self._core, self._ports, program, self._guards, self._after_input)
         self._driver.start()
 
     async def stop(self, *, leave: bool | None = None) -> None:
@@ -316,6 +331,30 @@ class Node:
 
         await asyncio.wait_for(self._until(reached), timeout_s)
 
+    def collection(self, name: str) -> Collection:
+        """Shared data of this name; its formats are registered before the node starts.
+
+        Raises:
+            ConfigError: the name cannot be used.
+        """
+        if name not in self._collections:
+            check_name("collection", name)
+            access = Access(self._store, self._writer_now, self._latency)
+            self._collections[name] = Collection(name, access)
+        return self._collections[name]
+
+    def _store(self) -> Store:
+        if not hasattr(self, "_ports"):
+            raise UnavailableError("the node has not been started")
+        return self._ports.store
+
+    def _writer_now(self) -> tuple[Origin, Version] | None:
+        """Who a write of shared data is by, and the version that it is made at."""
+        if not hasattr(self, "_core"):
+            return None
+        operating, origin = self._operating(), self._core.membership.origin
+        return (origin, operating) if operating is not None and origin is not None else None
+
     def on_acting(self, callback: OnActing) -> OnActing:
         """Decorator: run `callback(version, previous)` before the node operates at a version.
 
@@ -386,7 +425,7 @@ class Node:
         """
         return await self._ports.store.history(count)
 
-    async def change(self, request: OperatorRequest) -> Reply:
+    async def change(self, request: OperatorRequest | Resolve) -> Reply:
         """Ask the store for a change.
 
         Raises:
@@ -397,7 +436,7 @@ class Node:
         reply = await self._ports.store.call(request)
         config = self._core.membership.config
         match reply:
-            case Done():
+            case Done() | Resolved():
                 return reply
             case Refused():
                 subject = getattr(request, "id", config.id)
@@ -417,6 +456,41 @@ class Node:
                     rule="unverified",
                     hint="try again in a few seconds; peerupgrade why shows what is awaited",
                 )
+
+    async def pause(self, by: str, reason: str) -> None:
+        """Keep the conversion of shared data from going on; everyone sees by whom and why.
+
+        Raises:
+            RefusedError, UnavailableError: as for `change`.
+        """
+        await self.change(SetHold(by, reason, what="pause"))
+
+    async def resume(self, by: str) -> None:
+        """End a pause.
+
+        Raises:
+            RefusedError, UnavailableError: as for `change`.
+        """
+        await self.change(ReleaseHold(by, what="pause"))
+
+    async def resolve(self, collection: str, key: str, verdict: str, by: str) -> int:
+        """Say what becomes of records that could not be converted.
+
+        Args:
+            collection: its name.
+            key: of one record; "": all that are parked.
+            verdict: `retry`, `skip` (set aside, unconverted) or `delete`.
+            by: who says so.
+
+        Returns:
+            How many records that was.
+
+        Raises:
+            RefusedError, UnavailableError: as for `change`.
+        """
+        reply = await self.change(Resolve(collection, key, verdict, by))
+        assert isinstance(reply, Resolved)
+        return reply.count
 
     async def exclude(self, name: str, by: str, reason: str, confirm_stopped: bool) -> None:
         """Remove the member of this name.
@@ -488,4 +562,6 @@ class Node:
                 if queue.full():
                     queue.get_nowait()
                 queue.put_nowait(happened)
+        if record is None or not record.converting:
+            self._latency.at_rest()
         self._waiters.look()

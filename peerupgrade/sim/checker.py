@@ -52,6 +52,7 @@ from peerupgrade.core.requests import (
     SetHold,
 )
 from peerupgrade.core.versions import Version
+from peerupgrade.sim.notes import Notes, touches_records
 from peerupgrade.sim.observed import Fed, Lost, Observed, Said, Started, Stored, TakenDown
 from peerupgrade.sim.orchestrator import BUDGET
 from peerupgrade.sim.servers import SimStore
@@ -66,7 +67,9 @@ INVARIANTS = (
     "S6 data readable",
     "S7 mutually understood",
     "S8 excluded never again",
+    "S9 data version true",
     "S10 lost writes change no node",
+    "S11 converted once, no write lost",
     "S12 hold holds",
     "S13 no member passed",
     "S14 nobody locked out",
@@ -96,8 +99,8 @@ class Checker:
     completed: set[str] = field(default_factory=set)
     raises: int = 0
     lost: bool = False
-    converted: Version | None = None
     forgotten: set[tuple[str, int]] = field(default_factory=set)  # registrations that it lost
+    notes: Notes = field(default_factory=Notes)
     taken_down: set[str] = field(default_factory=set)  # by permission, and not yet up again
     _exempting: bool = False  # somebody is cut off, as `_cut_off` says
     _read: dict[int, tuple[object, ...]] = field(default_factory=dict)  # of each process, last
@@ -136,7 +139,13 @@ class Checker:
         self._hold(acting_not_above_installed(record if verified else None, operating))
         self._hold(within_supported(operating))
         self._hold(mutually_understood(operating))
-        self._hold(data_readable(self._data(world) if verified else None, operating))
+        # One server that forgets acknowledged writes forgets shared data, too. A replica does not:
+        # a data version counts only once it has all that was converted (R18).
+        lasting = world.store.with_replica or not self.lost
+        data = record.data if record is not None and verified else None
+        self._hold(data_readable(data if lasting else None, operating))
+        for problem in self.notes.problems(world.store, data, operating, lasting=lasting):
+            self._hold(problem)
         self._hold(excluded_stays_out(self.excluded, operating))
         if len({node.version for node in operating}) > 1:
             self._exercise("S7")
@@ -155,7 +164,8 @@ class Checker:
             case Said(_, Emit()):
                 return False
             case Stored(store, request, _, before):
-                return store.state.record is not before or isinstance(request, Exclude)
+                touches = isinstance(request, Exclude) or touches_records(request)
+                return touches or store.state.record is not before
             case _:
                 return True
 
@@ -182,20 +192,6 @@ class Checker:
         cut_until_s = max(machine.paused_until_s, machine.link.cut_until_s)
         return machine.link.cut or world.agenda.now_s < cut_until_s + _TELLING_S
 
-    def _data(self, world: World) -> Version | None:
-        """The oldest format that a record can be in.
-
-        A data version is committed once the replicas have every converted record, so a store that
-        then forgets the data version has not forgotten the conversion. One server that forgets
-        acknowledged writes forgets converted data, too: nothing protects from that.
-        """
-        record = world.store.state.record
-        if record is None or record.data is None:
-            return None
-        if not world.store.with_replica:
-            return None if self.lost else record.data
-        return max(record.data, self.converted or record.data)
-
     # --- what nodes do ----------------------------------------------------------------------------
 
     def _operates(self, machine: Machine, version: Version) -> None:
@@ -221,6 +217,7 @@ class Checker:
         if highest is not None and (acting is None or acting < highest):
             self._exercise("S10")
         self.taken_down &= set(world.store.state.slots)  # a single server forgets slots, too
+        self.notes.forget(world.store)
         members = world.store.state.members
         for name, incarnation in self.members.items():
             if name not in members or members[name].incarnation != incarnation:
@@ -229,6 +226,10 @@ class Checker:
     def _stored(self, world: World, stored: Stored) -> None:
         store, request, reply = stored.store, stored.request, stored.reply
         record = store.state.record
+        if store is world.store:
+            tested = self.notes.follow(store, request, reply)
+            if tested is not None:
+                self._exercise(tested)
         match request, reply:
             case Commit(), Done():
                 assert record is not None
@@ -240,6 +241,13 @@ class Checker:
             case Claim(token=token), Claimed(epoch=epoch):
                 assert record is not None
                 self._claimed(world, record.generation, epoch, token)
+            case SetHold() | ReleaseHold(), _:
+                self._hold_stored(store, request, reply)
+            case _:
+                self._membership_stored(store, request, reply)
+
+    def _membership_stored(self, store: SimStore, request: Request, reply: Reply) -> None:
+        match request, reply:
             case Admit(id=name), Admitted(incarnation=incarnation):
                 self._joined(name, incarnation)
             case Attach(member=member), Attached(incarnation=incarnation):
@@ -251,8 +259,6 @@ class Checker:
                 stone = store.state.excluded.get(name)
                 if stone is not None and isinstance(reply, Done):  # else it may yet be lost
                     self.excluded.add((stone.token, stone.incarnation))
-            case SetHold() | ReleaseHold(), _:
-                self._hold_stored(store, request, reply)
             case _:
                 self._kept_out(request, reply)
 
@@ -309,8 +315,6 @@ class Checker:
         key = (record.generation, record.epoch, record.revision)
         self._hold(written_once(self.commits, *key))
         self.commits.add(key)
-        if record.data is not None and (self.converted is None or record.data > self.converted):
-            self.converted = record.data
         if record.hold is None and before is not None and before.hold is not None:
             self.held = None
         was = before.acting if before is not None else None

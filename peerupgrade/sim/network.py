@@ -6,14 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from peerupgrade.core.effects import CallLock, CallStore, HeardOn, Input, LockReplied, StoreReplied
-from peerupgrade.core.requests import Failed, Heard, LockReply, MemberHeard, Subscribed
+from peerupgrade.core.effects import CallLock, CallStore, HeardOn, LockReplied, StoreReplied
+from peerupgrade.core.requests import (
+    Failed,
+    Heard,
+    LockReply,
+    MemberHeard,
+    Reply,
+    Request,
+    Subscribed,
+)
 
 if TYPE_CHECKING:
     from peerupgrade.sim.servers import SimLockServer, SimStore
     from peerupgrade.sim.world import Machine, World
+
+_T = TypeVar("_T")
 
 STORE_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_S = 0.25
@@ -75,17 +85,24 @@ class Network:
     def call_store(self, machine: Machine, call: CallStore) -> None:
         """Send a request; it arrives although the sender may have died meanwhile."""
         asked_s = self.world.clock_s(machine)
+
+        def answered(reply: Reply) -> None:
+            result = StoreReplied(call.part, call.call, reply, asked_s)
+            self.world.conclude(machine, call, result)
+
+        self.ask_store(machine, call.request, answered)
+
+    def ask_store(
+        self, machine: Machine, request: Request, answered: Callable[[Reply], None]
+    ) -> None:
+        """The same for whoever asks. A time-out is an answer, too."""
         link, store = machine.link, self._store_of(machine)
-
-        def result(reply: object) -> Input:
-            return StoreReplied(call.part, call.call, reply, asked_s)  # type: ignore[arg-type]
-
-        answer = self._answer_once(machine, call, result)
+        answer = _once(machine, answered)
 
         def arrive() -> None:
             if not store.up:
                 return
-            reply = self.world.do(call.request, machine.name, store)
+            reply = self.world.do(request, machine.name, store)
             if not link.answers_cut and not self._lost():
                 self.world.agenda.after(self.delay(machine), partial(answer, reply))
 
@@ -98,10 +115,10 @@ class Network:
         store = self._store_of(machine) if call.server == 0 else None
         server: SimStore | SimLockServer = store or self.world.locks[call.server - 1]
 
-        def result(reply: object) -> Input:
-            return LockReplied(call.server, call.round, reply)  # type: ignore[arg-type]
+        def answered(reply: LockReply) -> None:
+            self.world.conclude(machine, call, LockReplied(call.server, call.round, reply))
 
-        answer = self._answer_once(machine, call, result)
+        answer = _once(machine, answered)
 
         def arrive() -> None:
             if not server.up:
@@ -123,20 +140,6 @@ class Network:
             self.world.agenda.after(self.delay(machine), arrive)
         if self.duplication and self.rng.random() < self.duplication:
             self.world.agenda.after(self.delay(machine) * 20, arrive)
-
-    def _answer_once(
-        self, machine: Machine, call: CallStore | CallLock, result: Callable[[object], Input]
-    ) -> Callable[[object], None]:
-        """The first answer counts; a time-out is one."""
-        life, answered = machine.life, False
-
-        def answer(reply: object) -> None:
-            nonlocal answered
-            if machine.life == life and not answered:
-                answered = True
-                self.world.conclude(machine, call, result(reply))
-
-        return answer
 
     # --- pub/sub ----------------------------------------------------------------------------------
 
@@ -182,3 +185,16 @@ class Network:
         self.subscribe(machine, members=False)
         if machine.watching:
             self.subscribe(machine, members=True)
+
+
+def _once(machine: Machine, answered: Callable[[_T], None]) -> Callable[[_T], None]:
+    """The first answer counts, and only for the process that asked."""
+    life, done = machine.life, False
+
+    def answer(reply: _T) -> None:
+        nonlocal done
+        if machine.life == life and not done:
+            done = True
+            answered(reply)
+
+    return answer

@@ -5,8 +5,9 @@ from __future__ import annotations
 from peerupgrade.core.blockers import Blocker, Code, all_blockers
 from peerupgrade.core.effects import Memory
 from peerupgrade.core.membership import NodeState
-from peerupgrade.core.requests import Exclude, Outcome, Refused, ReleaseHold, ReturnSlot
+from peerupgrade.core.requests import Exclude, Outcome, Refused, ReleaseHold, Resolve, ReturnSlot
 from peerupgrade.core.store import snapshot
+from peerupgrade.sim.application import COLLECTION
 from peerupgrade.sim.world import Machine, World
 
 _GONE = (Code.NOT_ATTACHED, Code.UNRESPONSIVE, Code.NOT_CONFIRMED, Code.AWAY, Code.OLDER_VERSION)
@@ -24,6 +25,7 @@ def help_out(world: World) -> None:
     newest = max((machine.version for machine in world.machines.values()), default=0)
     record = world.store.state.record
     acting = record.acting if record is not None else None
+    complete = record is not None and record.data == record.acting
     if record is not None and record.hold is not None:
         world.do(ReleaseHold("operator"), "operator")
     for node_id in list(world.store.state.slots):
@@ -33,12 +35,16 @@ def help_out(world: World) -> None:
     for blocker in ledger(world):
         if blocker.code in _GONE:
             _exclude_old_self(world, blocker.subject)
+        elif blocker.code is Code.TOO_NEW:
+            _install_older(world, blocker.subject)
+        elif blocker.code is Code.PARKED:
+            world.do(Resolve(COLLECTION, "", "retry", "operator"), "operator")
     for machine in world.machines.values():
         node = machine.node
-        if world.agenda.now_s < machine.paused_until_s:
+        if machine.paused(world.agenda.now_s):
             continue
         at_acting = acting is not None and world.versions[machine.version] <= acting
-        if machine.version < newest and (node is None or at_acting):
+        if machine.version < newest and complete and (node is None or at_acting):
             world.kill(machine)
             machine.version += 1
             world.start(machine)
@@ -46,6 +52,17 @@ def help_out(world: World) -> None:
             world.start(machine)
         elif node.membership.refusal or node.membership.state is NodeState.EXCLUDED:
             _mend(world, machine)
+
+
+def _install_older(world: World, name: str) -> None:
+    """It supports nothing that the cluster acts at, or cannot read the oldest data."""
+    machine, record = world.machines.get(name), world.store.state.record
+    if machine is None or machine.version == 0 or record is None or record.acting is None:
+        return
+    if world.versions[machine.version - 1] >= record.acting:
+        world.kill(machine)
+        machine.version -= 1
+        world.start(machine)
 
 
 def _exclude_old_self(world: World, name: str) -> None:

@@ -112,7 +112,8 @@ def _heal(world: World) -> None:
         world.kill(world.machines.pop(key))
     for machine in world.machines.values():
         machine.callback_fails = machine.step_fails = 0
-        machine.callback_hangs_s, machine.disk_full = 0.0, False
+        machine.callback_hangs_s = 0.0
+        machine.disk_full = machine.codec_fails = False
         link = machine.link
         if link.cut:
             link.cut_until_s = world.agenda.now_s

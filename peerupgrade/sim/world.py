@@ -19,14 +19,15 @@ from peerupgrade.core.effects import (
     BeforeFailed,
     CallLock,
     CallStore,
+    ConvertRecords,
     Drain,
-    Drained,
     Effect,
     Emit,
     Input,
     LockReplied,
     Memory,
     Operate,
+    RecordsConverted,
     Remember,
     Remembered,
     RememberFailed,
@@ -45,10 +46,12 @@ from peerupgrade.core.effects import (
 from peerupgrade.core.invariants import Operating
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
+from peerupgrade.core.pace import Felt
 from peerupgrade.core.requests import (
     Claim,
     Claimed,
     Commit,
+    Conversion,
     Done,
     Exclude,
     Failed,
@@ -60,6 +63,7 @@ from peerupgrade.core.requests import (
     TakeSlot,
 )
 from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.sim.application import COLLECTION, Application, Operations, formats
 from peerupgrade.sim.events import Agenda
 from peerupgrade.sim.network import Link, Network
 from peerupgrade.sim.observed import Fed, Observed, Said, Started, Stored
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
     from peerupgrade.sim.orchestrator import Orchestrator
 
 _Promise: TypeAlias = SetHold | ReleaseHold | Exclude | TakeSlot  # acknowledged once durable
+_PROGRAMS, _PROGRAMS_MIN = 0.6, 2  # somebody must be there to convert
 _WAKE_S = 1e-6  # a machine that was paused goes on just after everything of that moment
 
 
@@ -94,6 +99,7 @@ class Machine:
 
     name: str
     version: int  # index into the versions: what is installed on disk
+    has_program: bool = True  # else it runs the agent alone, which has no codec and writes nothing
     link: Link = field(default_factory=Link)
     disk: Memory = field(default_factory=Memory)
     disk_lost: bool = False  # at least once
@@ -107,9 +113,15 @@ class Machine:
     callback_fails: int = 0
     callback_hangs_s: float = 0.0
     step_fails: int = 0
+    codec_fails: bool = False
     disk_full: bool = False
+    operations: Operations = field(default_factory=Operations)
     timers: dict[Timer, int] = field(default_factory=dict)  # the token of each that is set
     backlog: list[Callable[[], None]] = field(default_factory=list)  # of a paused process
+
+    def paused(self, now_s: float) -> bool:
+        """Stopped at this moment."""
+        return now_s < self.paused_until_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +144,7 @@ class World:
     store: SimStore = field(init=False)
     locks: list[SimLockServer] = field(init=False)
     network: Network = field(init=False)
+    application: Application = field(init=False)
     traps: dict[str, Trap] = field(default_factory=dict)  # by crash point
     orchestrators: dict[str, Orchestrator] = field(default_factory=dict)
     sprung: Counter[str] = field(default_factory=Counter)
@@ -144,13 +157,16 @@ class World:
         self.store = SimStore(self.config.with_replica)
         self.locks = [SimLockServer() for _ in range(self.config.lock_servers - 1)]
         self.network = Network(self, self.rng)
+        self.application = Application(self, Random(self.rng.getrandbits(64)))
         self.versions = [parse_version(text) for text in self.config.versions]
 
     # --- machines ---------------------------------------------------------------------------------
 
     def add(self, name: str, version: int) -> Machine:
         """A new machine, not yet started."""
-        machine = Machine(name, version, drift=self.rng.uniform(0.999, 1.001))
+        has_program = len(self.machines) < _PROGRAMS_MIN or self.rng.random() < _PROGRAMS
+        drift = self.rng.uniform(0.999, 1.001)
+        machine = Machine(name, version, has_program, drift=drift)
         self.machines[name] = machine
         return machine
 
@@ -170,6 +186,9 @@ class World:
             lowest=self.lowest(machine.version),
             lease_s=self.config.lease_s,
             bootstrap_expect=self.config.bootstrap_expect,
+            collections=(
+                {COLLECTION: formats(self, machine.version)} if machine.has_program else {}
+            ),
         )
         machine.node = Node(
             config,
@@ -181,6 +200,9 @@ class World:
         if self.tracing:
             self.tell(f"{machine.name} starts with {config.installed}")
         self.observe(self, Started(machine))
+        machine.operations = Operations()
+        if machine.has_program:
+            self.application.begin(machine)
         self.feed(machine, Start())
         self.network.subscribe(machine, members=False)
 
@@ -217,17 +239,21 @@ class World:
         machine.clock_was_s = self.clock_s(machine) + jump_s
         machine.drift_since_s, machine.drift = self.agenda.now_s, drift
 
+    def lapsed(self, machine: Machine) -> bool:
+        """Its lease has ended, by its own clock."""
+        if not self.config.lease_s or machine.node is None:
+            return False
+        return self.clock_s(machine) >= machine.node.membership.lease_deadline_s
+
     def operating(self) -> list[Operating]:
         """Every node that operates at this moment, paused ones too."""
         found = []
         for machine in self.machines.values():
             membership = machine.node.membership if machine.node else None
             version = membership.operating if membership else None
-            if membership is None or version is None:
-                continue
-            config = membership.config
-            if config.lease_s and self.clock_s(machine) >= membership.lease_deadline_s:
+            if membership is None or version is None or self.lapsed(machine):
                 continue  # every guarded operation checks the clock first
+            config = membership.config
             start = (membership.memory.token, membership.memory.incarnation)
             found.append(Operating(machine.name, start, config.installed, config.lowest, version))
         return found
@@ -239,7 +265,7 @@ class World:
         node, life = machine.node, machine.life
         if node is None:
             return
-        if self.agenda.now_s < machine.paused_until_s:
+        if machine.paused(self.agenda.now_s):
             machine.backlog.append(partial(self.feed, machine, event))
             return
         effects = node.handle(self.clock_s(machine), event)
@@ -270,9 +296,10 @@ class World:
         if machine.node is not None:
             self.feed(machine, result)
 
-    def _conclude_later(
+    def conclude_later(
         self, machine: Machine, delay_s: float, effect: Effect, result: Input
     ) -> None:
+        """The same after a while."""
         life = machine.life
 
         def deliver() -> None:
@@ -317,7 +344,7 @@ class World:
                 return
             if machine.node is None:
                 return
-        if self.agenda.now_s < machine.paused_until_s:
+        if machine.paused(self.agenda.now_s):
             machine.backlog.append(partial(self._carry_out, machine, effect))
             return
         if self.tracing:
@@ -338,17 +365,25 @@ class World:
                 self._watch_members(machine, on=on)
             case Remember():
                 self._remember(machine, effect)
-            case Switch():
-                self._switch(machine, effect)
-            case Drain(_, attempt):
-                took_s = self.rng.uniform(0.0, 0.05)
-                self._conclude_later(machine, took_s, effect, Drained(attempt))
-            case RunBefore():
-                self._run_before(machine, effect)
+            case Switch() | Drain() | RunBefore() | ConvertRecords():
+                self._in_application(machine, effect)
             case Operate() | Emit():
                 if self.tracing:
                     self.tell(of_effect(machine.name, effect))
                 self.observe(self, Said(machine, effect))
+
+    def _in_application(
+        self, machine: Machine, effect: Switch | Drain | RunBefore | ConvertRecords
+    ) -> None:
+        match effect:
+            case Switch():
+                self._switch(machine, effect)
+            case Drain():
+                self.application.drain(machine, effect)
+            case RunBefore():
+                self._run_before(machine, effect)
+            case ConvertRecords():
+                self.application.convert(machine, effect)
 
     def _watch_members(self, machine: Machine, *, on: bool) -> None:
         machine.watching = on
@@ -379,14 +414,14 @@ class World:
             # A crash between this line and the answer leaves the new memory on disk.
             if machine.life != life:
                 return
-            if self.agenda.now_s < machine.paused_until_s:
+            if machine.paused(self.agenda.now_s):
                 machine.backlog.append(saved)
                 return
             if machine.disk_full:
                 self.conclude(machine, effect, RememberFailed("no space left"))
                 return
             machine.disk = effect.memory
-            self._conclude_later(
+            self.conclude_later(
                 machine, self.rng.uniform(0.0001, 0.002), effect, Remembered(effect.memory)
             )
 
@@ -398,7 +433,7 @@ class World:
             machine.callback_fails -= 1
             result = SwitchFailed(effect.attempt, "the callback failed")
         took_s = self.rng.uniform(0.0, 0.02) + machine.callback_hangs_s
-        self._conclude_later(machine, took_s, effect, result)
+        self.conclude_later(machine, took_s, effect, result)
 
     def _run_before(self, machine: Machine, effect: RunBefore) -> None:
         result: Input = BeforeDone(effect.version)
@@ -406,7 +441,7 @@ class World:
             machine.step_fails -= 1
             result = BeforeFailed(effect.version, "the step failed")
         took_s = self.rng.uniform(0.0, 0.1) + machine.callback_hangs_s
-        self._conclude_later(machine, took_s, effect, result)
+        self.conclude_later(machine, took_s, effect, result)
 
     # --- the store --------------------------------------------------------------------------------
 
@@ -460,5 +495,11 @@ def _failure(effect: Effect) -> Input:
             return SwitchFailed(attempt, "the callback broke")
         case RunBefore(version):
             return BeforeFailed(version, "the step broke")
+        case ConvertRecords(call=call, records=records):
+            broken = [
+                Conversion(key, one.format, one.stamp, error="the codec broke")
+                for key, one in records
+            ]
+            return RecordsConverted(call, tuple(broken), 0.0, Felt())
         case _:
             raise AssertionError(f"{effect} cannot fail")

@@ -30,7 +30,16 @@ from fake_node import (
 import peerupgrade
 from peerupgrade.cli import EXIT_CODES, installed, main, show, slot
 from peerupgrade.cli.watch import RETRY_S
-from peerupgrade.core.requests import Outcome, ReleaseHold, ReturnSlot, SetHold, TakeSlot
+from peerupgrade.core.record import CollectionView, Parked
+from peerupgrade.core.requests import (
+    Outcome,
+    ReleaseHold,
+    Resolve,
+    Resolved,
+    ReturnSlot,
+    SetHold,
+    TakeSlot,
+)
 from peerupgrade.errors import ExitCode, RefusedError, UnavailableError
 from peerupgrade.http.discovery import publish
 from peerupgrade.http.view import Finding
@@ -289,6 +298,48 @@ def test_a_slot_is_waited_for_as_long_as_it_may_yet_be_given(run, node, monkeypa
     assert run("slot", "return", "n2", "--wait")[0] == ExitCode.REFUSED
 
 
+def with_notes(node, **view):
+    ledger = node.the_ledger
+    members = {"n1": replace(MEMBERS["n1"], collections={"notes": ("1.0",)})}
+    notes = CollectionView(counts={"0.9": 1, "1.0": 2}, **view)
+    snapshot = replace(ledger.snapshot, members=members, collections={"notes": notes})
+    node.the_ledger = replace(ledger, snapshot=snapshot)
+
+
+def test_shared_data_is_shown_with_a_bar_and_its_end(run, node):
+    assert run("data", "show")[1] == "there is no shared data\n"
+    with_notes(node, converted=2, began_at_ms=NOW_MS - 60_000)
+    line = "3 records, [#############.......] 67% in format 1.0, about 30s left"
+    assert run("data", "show")[1] == f"notes  {line}\n"
+    assert f"data notes  {line}" in run("status")[1].replace("\n           ", "")
+
+
+def test_shared_data_that_is_finished_has_no_bar(run, node):
+    with_notes(node, parked={"k": Parked("0.9", "why", 1)}, skipped=2)
+    assert run("data", "show")[1] == (
+        "notes  3 records, [####################] 100% in format 1.0, 1 parked, 2 skipped\n"
+    )
+
+
+def test_the_conversion_is_paused_and_resumed(run, node):
+    assert run("data", "pause", "--reason", "peak", "--by", "ann")[0] == 0
+    assert run("data", "resume", "--by", "ann")[0] == 0
+    assert node.asked == [
+        SetHold("ann", "peak", what="pause"),
+        ReleaseHold("ann", what="pause"),
+    ]
+
+
+@pytest.mark.parametrize("verdict", ["retry", "skip", "delete"])
+def test_parked_records_are_resolved(run, node, verdict):
+    node.resolved = Resolved(2)
+    code, _, err = run("data", verdict, "notes", "--by", "ann")
+    assert (code, err) == (0, f"peerupgrade: {verdict}: 2 of the parked records\n")
+    assert node.asked == [Resolve("notes", "", verdict, "ann")]
+    node.resolved = Resolved(0)
+    assert run("data", verdict, "notes", "k")[0] == ExitCode.NOT_FOUND
+
+
 def test_master_show_and_resign(run, node):
     assert run("master", "show") == (0, "n1 (epoch 4)\n", "")
     code, _, err = run("master", "resign")
@@ -428,6 +479,7 @@ def test_every_exit_code_is_documented(run):
         ("master", "resign"),
         ("slot", "take"),
         ("slot", "return"),
+        *(("data", word) for word in ("show", "pause", "resume", "retry", "skip", "delete")),
         ("history",),
         ("doctor",),
     ],
@@ -665,6 +717,7 @@ TEXTS = {
     "lock_ttl_s": "2",
     "quarantine_s": "7",
     "min_replicas": "1",
+    "conversion_pace": "full",
     "start_timeout_s": "9",
     "on_stop": "stay",
     "stop_timeout_s": "3",
@@ -688,6 +741,7 @@ EXPECTED = Settings(
     lock_ttl_s=2.0,
     quarantine_s=7.0,
     min_replicas=1,
+    conversion_pace="full",
     start_timeout_s=9.0,
     on_stop="stay",
     stop_timeout_s=3.0,
@@ -732,6 +786,7 @@ def test_every_setting_can_be_given_in_the_file(run, started, tmp_path):
         lock_ttl_s = 2
         quarantine_s = 7.0
         min_replicas = 1
+        conversion_pace = "full"
         start_timeout_s = 9
         on_stop = "stay"
         stop_timeout_s = 3

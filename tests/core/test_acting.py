@@ -78,6 +78,18 @@ def test_what_keeps_a_raise_from_beginning(changes, members, code):
     assert step is None or step.name not in (StepName.FLOOR, StepName.RAISED)
 
 
+def test_nothing_rises_where_nobody_serves_who_could_convert_afterwards():
+    """Both would stand by for ever: they can read nothing older than what nobody would convert."""
+    members = [
+        member(name, "3.0", lowest="2.0", standing=Standing.STANDBY, operating_revision=0)
+        for name in ("a", "b")
+    ]
+    view = snapshot(record(upgrade=UPGRADE), *members)
+    assert decide(view) is None
+    assert (Code.NOBODY_SERVES, "") in codes(view)
+    assert decide(snapshot(record(upgrade=UPGRADE), *members, member("c", "3.0"))) is not None
+
+
 def test_a_member_that_has_not_heard_of_the_floor_keeps_the_version_from_rising():
     raising = record(floor=V("2.0"), floor_revision=10, upgrade=UPGRADE)
     view = snapshot(raising, member("a", "2.0"), member("b", "2.0", seen=9))

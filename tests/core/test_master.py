@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
-from peerupgrade.core.effects import CallStore, RunBefore, WatchMembers
+from peerupgrade.core.effects import CallStore, RunBefore, SetTimer, WatchMembers
 from peerupgrade.core.master import Master
-from peerupgrade.core.record import Hold, Upgrade
+from peerupgrade.core.record import CollectionView, Hold, Upgrade
 from peerupgrade.core.requests import (
     All,
+    Audit,
+    Audited,
     Beat,
     Commit,
     Conflict,
@@ -15,6 +17,7 @@ from peerupgrade.core.requests import (
     Fenced,
     MemberHeard,
     ReadAll,
+    Unverified,
     View,
 )
 from peerupgrade.core.timers import Timers
@@ -133,3 +136,80 @@ def test_a_doubt_lasts_as_long_by_the_masters_own_clock():
     assert requested(effects) == []
     (commit,) = requested(master.decide(5.1))
     assert commit.repair
+
+
+# --- shared data ----------------------------------------------------------------------------------
+
+
+def with_notes(counts, **changes):
+    settled = record("2.0", data=V("1.0"), **changes)
+    one = member("a", "2.0", collections={"notes": ("1.0", "2.0")})
+    return snapshot(settled, one, collections={"notes": CollectionView(counts=counts)})
+
+
+def read(master, effects, view, now=1.0):
+    """Let it read everything; what it does then."""
+    (asked,) = (effect for effect in effects if isinstance(effect, CallStore))
+    assert asked.request == ReadAll()
+    return master.replied(now, asked.call, All(view))
+
+
+def audited(master, effects, *answers):
+    """Answer its scan; what it does at last."""
+    for answer in answers:
+        (asked,) = (effect for effect in effects if isinstance(effect, CallStore))
+        assert isinstance(asked.request, Audit)
+        effects = master.replied(1.0, asked.call, answer)
+    return effects
+
+
+def test_without_shared_data_the_data_version_rises_at_once():
+    view = snapshot(record("2.0", data=V("1.0")), member("a", "2.0"))
+    _, effects = began(view)
+    assert requested(effects)[0].step == "converted"
+
+
+def test_the_counters_are_read_again_once_all_have_settled():
+    view = snapshot(record("2.0", data=V("1.0"), settled_revision=4), member("a", "2.0"))
+    master, (asked,) = began(view)
+    assert asked.request.step == "settled"
+    written = replace(asked.request.record, revision=11)
+    effects = master.replied(1.0, asked.call, Done(View(written, "server")))
+    late = with_notes({"1.0": 1}, revision=11)
+    (timer,) = read(master, effects, late)
+    assert isinstance(timer, SetTimer)
+
+
+def test_it_scans_from_end_to_end_before_the_data_version_rises():
+    master, effects = began(with_notes({"2.0": 5000}))
+    assert requested(effects) == [Audit("token", 4, "notes", "2.0", "0", 1000)]
+    effects = audited(master, effects, Audited("7", 0))
+    assert requested(effects)[0].cursor == "7"
+    effects = audited(master, effects, Audited("0", 0))
+    assert requested(effects)[0].step == "converted"
+
+
+def test_a_scan_that_finds_something_older_begins_again():
+    master, effects = began(with_notes({"2.0": 5}))
+    effects = audited(master, effects, Audited("7", 0), Audited("9", 1))
+    effects = read(master, effects, with_notes({"1.0": 1, "2.0": 4}))
+    assert requested(effects) == []
+    effects = read(master, master.decide(2.0), with_notes({"2.0": 5}))
+    assert requested(effects)[0].cursor == "0"
+
+
+def test_a_scan_on_another_server_process_begins_again():
+    master, effects = began(with_notes({"2.0": 5}))
+    effects = audited(master, effects, Audited("7", 0))
+    elsewhere = replace(with_notes({"2.0": 5}, identity="other"), identity="other")
+    master.replied(1.0, effects[0].call, Unverified(View(record(), "other")))
+    effects = read(master, master.decide(2.0), elsewhere, 2.0)
+    assert requested(effects)[0].cursor == "0"
+
+
+def test_while_older_records_are_left_it_looks_now_and_then():
+    master, effects = began(with_notes({"1.0": 1}))
+    (timer,) = [effect for effect in effects if isinstance(effect, SetTimer)][-1:]
+    assert timer.at_s - 1.0 < 1.0
+    effects = read(master, master.decide(timer.at_s), with_notes({"2.0": 1}), timer.at_s)
+    assert isinstance(requested(effects)[0], Audit)

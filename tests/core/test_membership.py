@@ -349,6 +349,20 @@ def test_a_lease_that_ends_while_the_admission_is_on_its_way_to_the_disk_costs_n
     assert bench.operated == ["1.0"]
 
 
+def test_an_admission_that_is_answered_after_its_start_was_given_up_costs_no_name():
+    bench = Bench(formed(), installed="2.0", lease_s=5.0).start()
+    bench.feed(bench.ask())  # read
+    bench.feed(bench.ask()).settle()
+    bench.feed(InstalledChanged(V("2.1"), V("0")))
+    late = bench.ask()  # admitted again, as the same start
+    bench.now_s += 5.1
+    bench.feed(HeardOn(Subscribed())).save()  # the lease has ended, another start is on the disk
+    bench.now_s += 5.1
+    bench.feed(late).settle()
+    assert bench.membership.refusal is None
+    assert bench.operated[-1] == "1.0"
+
+
 def test_a_member_that_went_back_below_the_floor_stands_by_and_counts():
     bench = operating()
     bench.store.record = replace(bench.store.record, floor=V("2.0"), revision=11)

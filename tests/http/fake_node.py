@@ -18,7 +18,7 @@ from peerupgrade.core.record import (
     Tombstone,
     Upgrade,
 )
-from peerupgrade.core.requests import Done, View
+from peerupgrade.core.requests import Done, Resolve, Resolved, View
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import parse_version
 from peerupgrade.http.api import HttpServer
@@ -113,6 +113,7 @@ class FakeNode:
             Finding("warning", "n2", "runs another release of peerupgrade", "install the same"),
         ]
         self.reply = Done(View(replace(RECORD, hold=HOLD), "server1"))
+        self.resolved = Resolved(1)
         self.error = None
         self.master = True
         self.asked = []
@@ -140,7 +141,7 @@ class FakeNode:
     async def change(self, request):
         self.asked.append(request)
         self._fail()
-        return self.reply
+        return self.resolved if isinstance(request, Resolve) else self.reply
 
     async def exclude(self, name, by, reason, confirm_stopped):
         self.asked.append((name, by, reason, confirm_stopped))

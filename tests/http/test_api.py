@@ -45,6 +45,9 @@ COMMANDS = {
     "/v1/slot/return": {"name": "n2", "by": "ann", "outcome": "unused"},
     "/v1/resign": {},
     "/v1/away": {"away": True},
+    "/v1/data/pause": {"by": "ann", "reason": "peak"},
+    "/v1/data/resume": {"by": "ann"},
+    "/v1/data/resolve": {"collection": "notes", "verdict": "skip", "by": "ann"},
 }
 BEARER = {"Authorization": "Bearer secret"}
 
@@ -564,6 +567,7 @@ async def test_only_the_master_resigns():
         ("/v1/slot/take", '{"name": "n2", "by": "a", "budget": 0}', "budget"),
         ("/v1/slot/return", '{"name": "n2", "by": "a", "outcome": "lost"}', "outcome"),
         ("/v1/away", '{"away": "yes"}', "away"),
+        ("/v1/data/resolve", '{"collection": "c", "verdict": "burn", "by": "a"}', "verdict"),
         ("/v1/resign", '{"now": true}', "now"),
     ],
 )

@@ -1,4 +1,5 @@
--- Prepended to every script of the store: what is asked, what is there, how it is written and told.
+-- Prepended to the scripts of the store, after _clock: what is asked, what is there, how it is written
+-- and told.
 --
 -- KEYS: record, members, excluded, history, lock. ARGV: the channels of the record and of the
 -- members, the request as JSON. Fields are text; an absent version, hold or the like is ''.
@@ -7,13 +8,6 @@
 local RECORD, MEMBERS, EXCLUDED, HISTORY, LOCK = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local RECORD_CHANNEL, MEMBERS_CHANNEL, ask = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
 local FROM_HISTORY = 10000 -- about so many entries are kept
-
-local function text(number)
-  return string.format('%.0f', number)
-end
-
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- The server process and its replication history: a restart, a failover changes it.
 local replication = redis.call('INFO', 'replication')

@@ -1,2 +1,13 @@
--- read_all: the record, the members, the exclusions and the store's clock. Refuses nothing.
-return reply('all', redis.call('HGETALL', MEMBERS), redis.call('HGETALL', EXCLUDED), text(now_ms))
+-- read_all: the record, the members, the exclusions, the store's clock, and what is known of each
+-- collection without its records. Refuses nothing. KEYS: those of _prelude, and the set of the
+-- collections; the keys of a collection end in its name, and lie in the same slot.
+local PREFIX = string.match(KEYS[6], '^(.*:)collections$')
+local collections = {}
+for _, name in ipairs(redis.call('SMEMBERS', KEYS[6])) do
+  collections[#collections + 1] = name
+  collections[#collections + 1] = redis.call('HGETALL', PREFIX .. 'about:' .. name)
+  collections[#collections + 1] = redis.call('HGETALL', PREFIX .. 'parked:' .. name)
+  collections[#collections + 1] = text(redis.call('HLEN', PREFIX .. 'skipped:' .. name))
+end
+return reply('all', redis.call('HGETALL', MEMBERS), redis.call('HGETALL', EXCLUDED), text(now_ms),
+  collections)

@@ -16,9 +16,13 @@ from peerupgrade.core.requests import (
     Admit,
     All,
     Attach,
+    Audit,
     Claim,
     Commit,
+    ControlRequest,
+    Convert,
     Exclude,
+    Fetch,
     Heard,
     Init,
     Leave,
@@ -29,11 +33,16 @@ from peerupgrade.core.requests import (
     Reply,
     Report,
     Request,
+    Resolve,
     ReturnSlot,
+    Scan,
     SetHold,
     TakeSlot,
+    Write,
 )
 from peerupgrade.core.store.admission import admit, exclude, init, leave, report
+from peerupgrade.core.store.converting import audit, convert, resolve
+from peerupgrade.core.store.data import fetch, scan, write
 from peerupgrade.core.store.decisions import claim, commit, hold
 from peerupgrade.core.store.lock import execute_lock
 from peerupgrade.core.store.regression import attach
@@ -63,6 +72,24 @@ def execute(
 
 
 def _reply(step: Step, request: Request) -> Reply:
+    match request:
+        case Write():
+            return write(step, request)
+        case Fetch():
+            return fetch(step, request)
+        case Scan():
+            return scan(step, request)
+        case Convert():
+            return convert(step, request)
+        case Audit():
+            return audit(step, request)
+        case Resolve():
+            return resolve(step, request)
+        case _:
+            return _control_reply(step, request)
+
+
+def _control_reply(step: Step, request: ControlRequest) -> Reply:
     match request:
         case Read():
             return step.view

@@ -127,6 +127,7 @@ def _admitted_member(
         address=request.address,
         zone=request.zone,
         labels=request.labels,
+        collections=request.collections,
         joined_at_ms=known.joined_at_ms if again and known else step.now_ms,
         changed_at_ms=step.now_ms,
     )

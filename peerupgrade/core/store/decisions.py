@@ -24,19 +24,20 @@ from peerupgrade.core.store.state import Step
 
 
 def hold(step: Step, request: SetHold | ReleaseHold) -> Reply:
-    """Set or end a hold."""
+    """Set or end a hold, of the acting version or of the conversion."""
     record = step.state.record
     if record is None or record.identity != step.identity:
         return Unverified(step.view)
+    pauses = request.what == "pause"
     if isinstance(request, ReleaseHold):
-        if record.hold is None:
-            return Refused("no_hold", step.view)
-        hold, kind = None, "released"
+        if (record.pause if pauses else record.hold) is None:
+            return Refused(f"no_{request.what}", step.view)
+        hold, kind = None, "resumed" if pauses else "released"
     else:
-        hold, kind = Hold(request.by, request.reason, step.now_ms, request.until_ms), "held"
-    step.write(
-        replace(record, revision=record.revision + 1, hold=hold), kind, request.by, request.reason
-    )
+        hold = Hold(request.by, request.reason, step.now_ms, request.until_ms)
+        kind = "paused" if pauses else "held"
+    new = replace(record, pause=hold) if pauses else replace(record, hold=hold)
+    step.write(replace(new, revision=record.revision + 1), kind, request.by, request.reason)
     return Done(step.view)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from peerupgrade.core.record import (
     ClusterRecord,
+    CollectionView,
     Member,
+    Parked,
     Slot,
     Snapshot,
     Tombstone,
@@ -17,6 +19,7 @@ from peerupgrade.core.requests import (
     Heard,
     MemberHeard,
     RecordHeard,
+    Stored,
     View,
 )
 
@@ -30,6 +33,86 @@ class LockState:
     token: str = ""
     until_ms: int = 0
     epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a conversion has come.
+
+    Attributes:
+        raised_revision: the raise that it belongs to.
+        identity: of the server process whose cursor this is.
+        cursor: where the next share begins.
+        older: this pass has come across a record in an older format.
+        converter: the node that takes the shares, and its incarnation.
+        until_ms: nobody else gets one before.
+    """
+
+    raised_revision: int
+    identity: str
+    began_at_ms: int
+    cursor: str = "0"
+    older: bool = False
+    converter: str = ""
+    incarnation: int = 0
+    until_ms: int = 0
+    converted: int = 0
+
+
+@dataclass(slots=True)
+class Collection:
+    """Everything that belongs to one collection."""
+
+    records: dict[str, Stored] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # format -> number of records
+    parked: dict[str, Parked] = field(default_factory=dict)
+    skipped: dict[str, Stored] = field(default_factory=dict)
+    stamps: int = 0
+    checkpoint: Checkpoint | None = None
+
+    def copy(self) -> Collection:
+        """A collection that shares nothing that changes."""
+        return Collection(
+            dict(self.records),
+            dict(self.counts),
+            dict(self.parked),
+            dict(self.skipped),
+            self.stamps,
+            self.checkpoint,
+        )
+
+    def count(self, format_: str, by: int) -> None:
+        """Keep the counters true."""
+        number = self.counts.get(format_, 0) + by
+        self.counts[format_] = number
+        if number <= 0:
+            del self.counts[format_]
+
+    def store(self, key: str, record: Stored) -> None:
+        """Put a record, in whatever format one was there before."""
+        self.drop(key)
+        self.records[key] = record
+        self.count(record.format, 1)
+
+    def drop(self, key: str) -> Stored | None:
+        """Remove a record; nothing is left of it, neither counted nor parked."""
+        self.parked.pop(key, None)
+        record = self.records.pop(key, None)
+        if record is not None:
+            self.count(record.format, -1)
+        return record
+
+    def view(self) -> CollectionView:
+        """Without its records."""
+        at = self.checkpoint
+        return CollectionView(
+            counts=dict(self.counts),
+            parked=dict(self.parked),
+            skipped=len(self.skipped),
+            converter=at.converter if at else "",
+            converted=at.converted if at else 0,
+            began_at_ms=at.began_at_ms if at else 0,
+        )
 
 
 @dataclass(slots=True)
@@ -48,6 +131,7 @@ class StoreState:
     history: list[Mapping[str, str]] = field(default_factory=list)
     lock: LockState = field(default_factory=LockState)
     slots: dict[str, Slot] = field(default_factory=dict)
+    collections: dict[str, Collection] = field(default_factory=dict)
 
     def copy(self) -> StoreState:
         """A state that shares nothing that changes."""
@@ -58,6 +142,7 @@ class StoreState:
             history=list(self.history),
             lock=replace(self.lock),
             slots=dict(self.slots),
+            collections={name: one.copy() for name, one in self.collections.items()},
         )
 
 
@@ -155,4 +240,5 @@ def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:
         doubted_at_ms=state.doubted_at_ms,
         excluded=dict(state.excluded),
         slots=dict(state.slots),
+        collections={name: one.view() for name, one in state.collections.items()},
     )

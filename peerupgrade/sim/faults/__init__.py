@@ -20,6 +20,7 @@ FAULTS: Mapping[str, Fault] = {
     "disk full": nodes.fill_disk,
     "callback failed": nodes.fail_callback,
     "callback hung": nodes.hang_callback,
+    "codec failed": nodes.fail_codec,
     "step before the raise failed": nodes.fail_step,
     "second node of the name": nodes.start_impostor,
     "messages lost": network.lose,

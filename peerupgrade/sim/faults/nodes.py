@@ -117,6 +117,20 @@ def fail_callback(hand: Hand) -> bool:
     return True
 
 
+def fail_codec(hand: Hand) -> bool:
+    """The program cannot convert what it is given, for a while."""
+    machine = hand.some()
+    if machine is None:
+        return False
+    machine.codec_fails = True
+
+    def mend() -> None:
+        machine.codec_fails = False
+
+    hand.later(1.0, 8.0, mend)
+    return True
+
+
 def fail_step(hand: Hand) -> bool:
     """A step before the raise fails, on whoever is master then."""
     for machine in hand.world.machines.values():

@@ -31,8 +31,9 @@ def _install(hand: Hand, steps: int) -> bool:
 
 
 def replace_in_place(hand: Hand) -> bool:
-    """SIGHUP: the software on disk is newer."""
-    machine = hand.some()
+    """SIGHUP: the software beside an agent is newer. A program is started anew for that."""
+    agents = [m for m in hand.world.machines.values() if m.node and not m.has_program]
+    machine = hand.rng.choice(agents) if agents else None
     if machine is None or machine.version + 1 >= len(hand.world.versions):
         return False
     machine.version += 1

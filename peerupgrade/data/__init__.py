@@ -1,0 +1,1 @@
+"""Shared data of applications: collections whose records know the format that they are in."""
