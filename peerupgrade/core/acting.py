@@ -69,6 +69,7 @@ class Progress:
         before_needed: there are `before` steps for the version being raised to.
         data_read: the snapshot's collections were read after all had settled.
         audited: the collections in which a scan has found nothing in an older format since then.
+        data_durable: the replicas have all that was written up to the end of these scans.
     """
 
     durable: bool = True
@@ -76,6 +77,7 @@ class Progress:
     before_needed: bool = False
     data_read: bool = True
     audited: frozenset[str] = frozenset()
+    data_durable: bool = False
 
 
 def next_step(snapshot: Snapshot, now_ms: int, progress: Progress) -> Step | None:
@@ -170,11 +172,12 @@ def _after_raise(
         settled = replace(record, settled_revision=record.raised_revision)
         return Step(StepName.SETTLED, settled)
     if record.data != record.acting:
-        if not progress.durable:  # R18: the replicas first, then it counts for admission
-            return Step(StepName.SETTLED, record, "again: the replicas have not confirmed it")
         # No need to check this again in the commit (R2): older records only get fewer now (R8).
         if not progress.data_read or conversion_blockers(snapshot, now_ms, progress.audited):
             return None
+        if not progress.durable or (snapshot.collections and not progress.data_durable):
+            # R18: first the replicas have all that was converted, then it counts for admission.
+            return Step(StepName.SETTLED, record, "again: the replicas have not confirmed it")
         return Step(StepName.CONVERTED, replace(record, data=record.acting))
     if record.upgrade is not None and not record.raising and not settle_blockers(snapshot):
         highest = highest_installed(snapshot.members.values())

@@ -78,6 +78,7 @@ class Master:
     _audit_of: tuple[int, str] = (0, "")  # the raise and the server process that it is about
     _audit_cursor: str = "0"
     _audited: frozenset[str] = frozenset()
+    _data_durable_of: tuple[int, str] = (0, "")  # the replicas have all that was converted then
 
     # --- beginning and end ------------------------------------------------------------------------
 
@@ -90,7 +91,7 @@ class Master:
         self.fenced, self.before_failure = False, ""
         self.snapshot, self._pending, self._watching = None, None, False
         self._before_done = self._before_running = None
-        self._data_read, self._audit_of = 0, (0, "")
+        self._data_read, self._audit_of, self._data_durable_of = 0, (0, ""), (0, "")
         self._not_before_s, self._deaf_until_s = 0.0, now + _AGAIN_S
         wake = self.timers.set(Timer.DECIDE, self._deaf_until_s)
         return [WatchMembers(True), wake, Emit("master", f"epoch {epoch}")]
@@ -207,6 +208,10 @@ class Master:
         self, now: float, request: Commit, record: ClusterRecord | None, durable: bool
     ) -> list[Effect]:
         self._durable = durable
+        again = request.step == StepName.SETTLED and self._waits_for_data
+        if again and durable and self.snapshot is not None:  # the scans had ended
+            raised = request.record.raised_revision
+            self._data_durable_of = (raised, self.snapshot.identity)
         if not durable:
             self._not_before_s = now + _AGAIN_S
         if self.snapshot is not None and record is not None:
@@ -253,13 +258,14 @@ class Master:
         record = self.snapshot.record
         needed = record is not None and record.raising and record.floor in self.before_versions
         raised = record.raised_revision if record is not None else 0
-        current = self._audit_of == (raised, self.snapshot.identity)
+        now = (raised, self.snapshot.identity)
         return Progress(
             self._durable,
             self._before_done,
             needed,
             data_read=self._data_read == raised,
-            audited=self._audited if current else frozenset(),
+            audited=self._audited if self._audit_of == now else frozenset(),
+            data_durable=self._data_durable_of == now,
         )
 
     @property

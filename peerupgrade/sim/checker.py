@@ -15,7 +15,6 @@ from peerupgrade.core.invariants import (
     acting_not_back,
     complete_in_truth,
     complete_once,
-    data_readable,
     excluded_stays_out,
     given_once,
     hold_holds,
@@ -143,7 +142,6 @@ class Checker:
         # a data version counts only once it has all that was converted (R18).
         lasting = world.store.with_replica or not self.lost
         data = record.data if record is not None and verified else None
-        self._hold(data_readable(data if lasting else None, operating))
         for problem in self.notes.problems(world.store, data, operating, lasting=lasting):
             self._hold(problem)
         self._hold(excluded_stays_out(self.excluded, operating))

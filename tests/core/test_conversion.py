@@ -138,9 +138,15 @@ def blocked(shown):
 def test_the_data_version_rises_when_counts_and_scan_agree():
     done = view({"2.0": 5})
     assert decide(done) is None
-    assert decide(done, "notes").name is StepName.CONVERTED
-    assert decide(done, "notes", data_read=False) is None
+    assert decide(done, "notes", data_durable=True).name is StepName.CONVERTED
+    assert decide(done, "notes", data_durable=True, data_read=False) is None
     assert blocked(done) == {(Code.CONVERTING, "notes")}
+
+
+def test_the_data_version_waits_until_the_replicas_have_what_was_converted():
+    again = decide(view({"2.0": 5}), "notes")
+    assert again.name is StepName.SETTLED
+    assert again.record.data == V("1.0")
 
 
 def test_older_records_block_although_a_scan_has_found_none():
@@ -172,7 +178,7 @@ def test_records_that_no_member_knows_block():
 
 
 def test_an_empty_collection_blocks_nothing():
-    assert decide(view({}, formats=())).name is StepName.CONVERTED
+    assert decide(view({}, formats=()), data_durable=True).name is StepName.CONVERTED
 
 
 def test_a_pause_is_named():

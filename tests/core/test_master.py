@@ -186,7 +186,16 @@ def test_it_scans_from_end_to_end_before_the_data_version_rises():
     effects = audited(master, effects, Audited("7", 0))
     assert requested(effects)[0].cursor == "7"
     effects = audited(master, effects, Audited("0", 0))
-    assert requested(effects)[0].step == "converted"
+    again = requested(effects)[0]
+    assert again.step == "settled"  # the replicas shall have what was converted
+    for durable, step in ((False, "settled"), (True, "converted")):
+        written = Done(
+            View(replace(again.record, revision=master.snapshot.record.revision + 1), "server"),
+            durable,
+        )
+        master.replied(1.0, effects[-1].call, written)
+        effects = master.decide(9.0)
+        assert requested(effects)[0].step == step
 
 
 def test_a_scan_that_finds_something_older_begins_again():
