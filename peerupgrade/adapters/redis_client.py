@@ -40,12 +40,7 @@ class StoreClient:
         Raises:
             UnavailableError, ConfigError: as for the link.
         """
-        async with self._connecting:
-            if self._client is None:
-                self._client = await self._link.connect(
-                    single=self._single, timeout_s=self._timeout_s, binary=self._binary
-                )
-            client = self._client
+        client = self._client or await self._connected()
         try:
             with redis_errors(self._link.url, doing):
                 yield client
@@ -54,6 +49,14 @@ class StoreClient:
                 self._client = None
             await _close(client)
             raise
+
+    async def _connected(self) -> Redis:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._link.connect(
+                    single=self._single, timeout_s=self._timeout_s, binary=self._binary
+                )
+            return self._client
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -102,7 +102,7 @@ class Script:
         self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(
-        self, client: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]
+        self, client: Redis, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
     ) -> list[Any]:
         """Runs it once; the errors are the client's."""
         answer: Any

@@ -98,6 +98,7 @@ _NAMES: Mapping[type[Request], str] = {
     Resolve: "resolve",
 }
 _ABOUT_DATA = (Audit, Resolve)
+_IN_RECORDS = (Write, Fetch, Scan, Convert)
 _SCRIPTS = {
     kind: Script("_clock", "_prelude", *(["_data"] if kind in _ABOUT_DATA else []), name)
     for kind, name in _NAMES.items()
@@ -152,7 +153,7 @@ class RedisStore:
         """
         with cancellable():
             try:
-                if isinstance(request, Write | Fetch | Scan | Convert):
+                if isinstance(request, _IN_RECORDS):
                     return await self._data.call(request)
                 if isinstance(request, _DURABLE):
                     async with self._writing:

@@ -270,8 +270,10 @@ class Master:
 
     @property
     def _waits_for_data(self) -> bool:
-        record = self.snapshot.record if self.snapshot is not None else None
-        return record is not None and record.settled and record.data != record.acting
+        snapshot = self.snapshot
+        if snapshot is None or snapshot.record is None or not snapshot.verified:
+            return False
+        return snapshot.record.settled and snapshot.record.data != snapshot.record.acting
 
     def _watch_data(self, now: float) -> list[Effect]:
         """Read how far the conversion is, or scan what should have no older record any more."""

@@ -30,8 +30,22 @@ def environment(tmp_path):
     }
 
 
-def test_the_embedding_example(environment, tmp_path):
-    (example,) = blocks("python")
+EXAMPLES = {
+    "embedding": [
+        "the cluster acts at 2.0",
+        "this operation behaves as 2.0",
+        "what 2.0 brought may be written and sent",
+    ],
+    "shared data": [
+        "buy milk in format 2.0",
+        "record 'monday' of 'notes' has stamp 1, not 0: read it again and decide again",
+    ],
+}
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=list(EXAMPLES))
+def test_the_examples_for_programs(environment, tmp_path, number):
+    example = blocks("python")[number]
     done = subprocess.run(
         [sys.executable, "-c", example],
         env=environment,
@@ -42,11 +56,8 @@ def test_the_embedding_example(environment, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "the cluster acts at 2.0",
-        "this operation behaves as 2.0",
-        "what 2.0 brought may be written and sent",
-    ]
+    assert done.stdout.splitlines() == list(EXAMPLES.values())[number]
+    assert len(blocks("python")) == len(EXAMPLES)
 
 
 class Terminal:

@@ -26,6 +26,7 @@ from peerupgrade.core.requests import (
     NotNow,
     Origin,
     Put,
+    ReadAll,
     Refused,
     ReleaseHold,
     Resolve,
@@ -226,10 +227,11 @@ class TestWrite:
     @pytest.mark.asyncio
     async def test_expired_records_are_gone_and_not_counted(self, stage):
         await stage.write(put("k", ttl_ms=HOUR_MS), put("l"), put("m", ttl_ms=HOUR_MS))
+        await stage.write(put("e", ttl_ms=HOUR_MS))
         await stage.write(put("m"))  # it does not expire any more
         await stage.let_records_expire()
         assert await stage.call(Fetch("notes", ("k", "l", "m")))
-        assert await stage.write(put("n", expect=0), put("k", expect=0)) == Written((5, 6))
+        assert await stage.write(put("n", expect=0), put("k", expect=0)) == Written((6, 7))
         assert counts(stage) == {"1.0": 4}
 
 
@@ -348,6 +350,27 @@ class TestConvert:
         assert share.records == ()
         await convert(stage, NoShare, at=share.at, then=share.then)
         assert counts(stage) == {"2.0": 1}
+
+    @pytest.mark.asyncio
+    async def test_a_share_that_was_not_brought_back_is_given_again_and_then_the_next(self, stage):
+        number = 1500  # so many that no server gives them all at once
+        await stage.write(*(put(f"k{n}") for n in range(number)))
+        await raised(stage)
+        ask = Convert(origin(stage), "notes", "2.0", count=100)
+        store = stage.side.store  # cursors are each store's own, so there is nothing to compare
+        first = await store.call(ask)
+        assert 0 < len(first.records) < number
+        assert await store.call(ask) == first
+        rounds, share, stopped_at = 0, first, first.at
+        while isinstance(share, Share):
+            assert share.at == stopped_at
+            work = tuple(done(record, key) for key, record in share.records)
+            rounds, stopped_at = rounds + 1, share.then
+            share = await store.call(replace(ask, at=share.at, then=share.then, done=work))
+        assert share == NoShare("done")
+        assert rounds > 5
+        view = (await store.call(ReadAll())).snapshot.collections["notes"]
+        assert (view.counts, view.converted) == ({"2.0": number}, number)
 
     @pytest.mark.asyncio
     async def test_nothing_to_do_where_there_is_no_collection(self, stage):

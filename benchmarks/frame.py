@@ -1,0 +1,71 @@
+"""What every benchmark is: a sentence, its goals as data, and a function that measures.
+
+A benchmark is a module of this package with
+
+    ABOUT   what it measures, one sentence
+    GOALS   the bars, each about one figure
+    run     `async def run(scale: float) -> Figures`; 1.0 is the size meant
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TypeAlias
+
+Figures: TypeAlias = Mapping[str, float]
+
+_FRAME = ("frame", "__main__", "cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A bar for one figure; exactly one of the two is given."""
+
+    figure: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def met(self, figures: Figures) -> bool:
+        """Whether a run has reached it."""
+        value = figures[self.figure]
+        if self.at_most is not None:
+            return value <= self.at_most
+        assert self.at_least is not None
+        return value >= self.at_least
+
+    def __str__(self) -> str:
+        if self.at_most is not None:
+            return f"{self.figure} <= {self.at_most:g}"
+        return f"{self.figure} >= {self.at_least:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One module."""
+
+    name: str
+    about: str
+    goals: Sequence[Goal]
+    run: Callable[[float], Awaitable[Figures]]
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """All of them, by name."""
+    import benchmarks as package
+
+    names = sorted(module.name for module in iter_modules(package.__path__))
+    return {name: _load(name) for name in names if name not in _FRAME}
+
+
+def _load(name: str) -> Benchmark:
+    module = import_module(f"benchmarks.{name}")
+    return Benchmark(name, module.ABOUT, module.GOALS, module.run)
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """The sample below which `share` of them lie."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
