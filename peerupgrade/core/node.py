@@ -9,6 +9,7 @@ back as inputs; nothing waits in here.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -108,6 +109,17 @@ class Node:
             durable = event.reply.durable
         effects += self._follow_mastership(now, durable)
         return effects
+
+    def clone(self, rng: Rng) -> Node:
+        """A node that goes its own way from here, for whoever wants to know more than one."""
+        clone, timers = copy(self), copy(self.timers)
+        clone.rng, clone.timers = rng, timers
+        clone.membership = membership = copy(self.membership)
+        clone.mastership = mastership = copy(self.mastership)
+        clone.master = master = copy(self.master)
+        membership.rng = mastership.rng = rng
+        membership.timers = mastership.timers = master.timers = timers
+        return clone
 
     def _follow_mastership(self, now: float, durable: bool) -> list[Effect]:
         """Keep the three machines in step."""

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 
-from peerupgrade.core.requests import Heard, LockReply, LockRequest, Reply, Request
+from peerupgrade.core.requests import (
+    Claim,
+    Claimed,
+    Commit,
+    Done,
+    Failed,
+    Heard,
+    LockReply,
+    LockRequest,
+    ReleaseHold,
+    Reply,
+    Request,
+    SetHold,
+)
 from peerupgrade.core.store import LockState, StoreState, execute, execute_lock
 
 
@@ -33,8 +47,12 @@ class SimStore:
         return 1_000_000 + int(now_s * 1000) + self.skew_ms
 
     def execute(self, request: Request, now_s: float) -> tuple[Reply, list[Heard]]:
-        """Do one request."""
-        return execute(self.state, request, self.now_ms(now_s), self.identity)
+        """Do one request, and wait for the replica where whoever asks does."""
+        reply, heard = execute(self.state, request, self.now_ms(now_s), self.identity)
+        waits = isinstance(request, Commit | Claim | SetHold | ReleaseHold)
+        if waits and isinstance(reply, Done | Claimed) and self.with_replica:
+            reply = reply if self.replicate() else _not_durable(request, reply)
+        return reply, heard
 
     def execute_lock(self, request: LockRequest, now_s: float) -> tuple[LockReply, list[Heard]]:
         """The store is lock server 0."""
@@ -46,6 +64,12 @@ class SimStore:
             return False
         self.copy = self.state.copy()
         return True
+
+    def clone(self) -> SimStore:
+        """A server that shares nothing that changes."""
+        store = copy(self)
+        store.state, store.copy = self.state.copy(), self.copy.copy()
+        return store
 
     def restart(self) -> None:
         """A new process that has everything."""
@@ -62,6 +86,14 @@ class SimStore:
         """FLUSHALL: the same process, and nothing in it."""
         self.state = StoreState()
         self.copy = StoreState()
+
+
+def _not_durable(request: Request, reply: Done | Claimed) -> Reply:
+    if isinstance(request, SetHold | ReleaseHold):
+        return Failed("the replicas have not confirmed it")
+    if isinstance(reply, Claimed):
+        return Claimed(reply.epoch, reply.view, durable=False)
+    return Done(reply.view, durable=False)
 
 
 @dataclass(slots=True)

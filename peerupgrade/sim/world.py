@@ -37,25 +37,18 @@ from peerupgrade.core.invariants import Operating
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
 from peerupgrade.core.requests import (
-    Claim,
-    Claimed,
-    Commit,
-    Done,
-    Exclude,
     Failed,
     Heard,
     LockReply,
     MemberHeard,
-    Refused,
-    ReleaseHold,
     Reply,
     Request,
-    SetHold,
     Subscribed,
 )
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.events import Agenda
 from peerupgrade.sim.servers import SimLockServer, SimStore
+from peerupgrade.sim.story import outcome
 
 STORE_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_S = 0.25
@@ -345,39 +338,13 @@ class World:
         """One request is executed by the store: everything that follows from that."""
         before = self.store.state.record
         reply, heard = self.store.execute(request, self.agenda.now_s)
-        waits = isinstance(request, Commit | Claim | SetHold | ReleaseHold)
-        if waits and isinstance(reply, Done | Claimed) and self.store.with_replica:
-            reply = reply if self.store.replicate() else self._not_durable(request, reply)
         self.log(f"store: {who}: {request} => {reply}")
-        if self.tracing:
-            self._tell_store(request, reply, who)
+        line = outcome(request, reply) if self.tracing else ""
+        if line:
+            self.tell(f"{who} {line}")
         self.observe(self, "store", (request, reply, before))
         self._publish(heard)
         return reply
-
-    def _tell_store(self, request: Request, reply: Reply, who: str) -> None:
-        match request, reply:
-            case Commit(step=step), Done(view=view) if view.record is not None:
-                record = view.record
-                self.tell(
-                    f"{who} commits {step!r}: acting {record.acting}, floor {record.floor}, data"
-                    f" {record.data} (revision {record.revision}, epoch {record.epoch})"
-                )
-            case Commit(step=step), _:
-                self.tell(f"{who} may not commit {step!r}: {type(reply).__name__.lower()}")
-            case _, Refused(rule=rule):
-                self.tell(f"{who} is refused {type(request).__name__.lower()}: {rule}")
-            case SetHold() | ReleaseHold() | Exclude(), _:
-                self.tell(f"{who}: {type(request).__name__}, {type(reply).__name__.lower()}")
-            case _:
-                pass
-
-    def _not_durable(self, request: Request, reply: Done | Claimed) -> Reply:
-        if isinstance(request, SetHold | ReleaseHold):
-            return Failed("the replicas have not confirmed it")
-        if isinstance(reply, Claimed):
-            return Claimed(reply.epoch, reply.view, durable=False)
-        return Done(reply.view, durable=False)
 
     def _publish(self, heard: Sequence[Heard]) -> None:
         for message in heard:
