@@ -237,7 +237,8 @@ def _raised(stage: Stage, ghost: Ghost, acting: Version) -> None:
         host, member = stage.hosts[name], stage.store.state.members.get(name)
         if host.node is None or member is None:
             continue
-        of_this_start = host.node.membership.incarnation == member.incarnation
+        membership = host.node.membership  # of a start that has not been admitted nothing can know
+        of_this_start = membership.incarnation == member.incarnation and membership.registered
         if of_this_start and host.installed < acting:
             raise ViolationError(f"S13: raised to {acting} past {name}")
 

@@ -225,14 +225,14 @@ class World:
         """
         world = copy(self)
         world.stage = self.stage.clone()
-        happened = world.do(move)
+        world.do(move)
+        happened = world.stage.take()
         world.ghost = judge(world.stage, world.ghost, happened)
         return world, happened
 
-    def do(self, move: Event) -> Happened:
+    def do(self, move: Event) -> None:
         """Make a move here."""
         stage, name = self.stage, move.host
-        stage.happened = Happened()
         match move.kind:
             case "start":
                 stage.start(name)
@@ -243,10 +243,10 @@ class World:
             case "replace in place":
                 installed, lowest = self._next(stage.hosts[name])
                 stage.install(name, installed, lowest)
-                return stage.feed(name, InstalledChanged(installed, lowest))
+                stage.feed(name, InstalledChanged(installed, lowest))
             case "stop":
                 self._spend("put_backs")
-                return stage.feed(name, Stop(leave=False))
+                stage.feed(name, Stop(leave=False))
             case "put back":
                 before = self._before(stage.hosts[name])
                 assert before is not None
@@ -256,10 +256,10 @@ class World:
             case "wait":
                 self._wait()
             case _:
-                self._strike(move)
-                if move.kind not in STRIKES:
-                    return stage.do(move)
-        return stage.happened
+                if move.kind in STRIKES:
+                    self._strike(move)
+                else:
+                    stage.do(move)
 
     def _strike(self, move: Event) -> None:
         stage, name = self.stage, move.host
@@ -314,9 +314,7 @@ class World:
 def _first_disk(stage: Stage, name: str) -> None:
     """The token of a start is on disk before anyone sees it: a crash before is no start at all."""
     if stage.hosts[name].saving is not None:
-        happened = stage.happened
         stage.do(Event("saved", name))
-        stage.happened = happened
 
 
 def formed(config: Config) -> World:
@@ -334,4 +332,5 @@ def formed(config: Config) -> World:
     stage.live(10.0)
     assert len(stage.operating()) == config.nodes
     stage.replicate()
+    stage.take()
     return World(config, stage, Ghost.of(stage), config.faults)

@@ -198,7 +198,7 @@ class Served(NamedTuple):
 
 @dataclass(slots=True)
 class Happened:
-    """What one event did, for whoever judges or tells it."""
+    """What was done at the store and at the nodes, for whoever judges or tells it."""
 
     served: list[Served] = field(default_factory=list)
     operated: list[tuple[str, Version | None, str]] = field(default_factory=list)
@@ -213,7 +213,7 @@ class Stage:
     store: SimStore = field(init=False)
     locks: tuple[SimLockServer, ...] = field(init=False)
     now_s: float = 0.0
-    happened: Happened = field(default_factory=Happened)
+    _happened: Happened = field(default_factory=Happened)
     _owned: frozenset[str] = frozenset()
     _owns_servers: bool = True
 
@@ -225,7 +225,7 @@ class Stage:
         """A stage that goes its own way from here."""
         self._owned, self._owns_servers = frozenset(), False
         stage = copy(self)
-        stage.hosts, stage.happened = dict(self.hosts), Happened()
+        stage.hosts, stage._happened = dict(self.hosts), Happened()  # noqa: SLF001 - its own class
         return stage
 
     def _own(self, name: str) -> Host:
@@ -313,12 +313,15 @@ class Stage:
 
     # --- what happens -----------------------------------------------------------------------------
 
-    def do(self, event: Event) -> Happened:
+    def take(self) -> Happened:
+        """All that has happened since this was asked last."""
+        happened, self._happened = self._happened, Happened()
+        return happened
+
+    def do(self, event: Event) -> None:
         """Let one of what is possible happen."""
-        self.happened = Happened()
         self._do(event)
         self._promptly()
-        return self.happened
 
     def _do(self, event: Event) -> None:
         host = self._own(event.host)
@@ -367,16 +370,14 @@ class Stage:
 
     def _promptly(self) -> None:
         """What is prompt happens at once, until nothing of it is left."""
-        names, still = [*self.hosts], 0
-        while still < len(names) and self.config.prompt:
-            name = names.pop(0)
-            names.append(name)
-            event = self._prompt_event(self.hosts[name])
+        names = [*self.hosts] if self.config.prompt else []
+        for _ in range(_SETTLE_EVENTS_MAX):
+            events = (self._prompt_event(self.hosts[name]) for name in names)
+            event = next((event for event in events if event is not None), None)
             if event is None:
-                still += 1
-            else:
-                still = 0
-                self._do(event)
+                return
+            self._do(event)
+        raise AssertionError("it never comes to rest")
 
     def _prompt_event(self, host: Host) -> Event | None:
         if not host.awake:
@@ -447,7 +448,7 @@ class Stage:
             case Remember() | Switch() | Drain() | RunBefore():
                 self._begin_work(host, effect)
             case Operate(version, reason):
-                self.happened.operated.append((host.name, version, reason))
+                self._happened.operated.append((host.name, version, reason))
             case Stopped():
                 host.ended = True
                 host.forget()
@@ -482,7 +483,6 @@ class Stage:
 
     def operate(self, request: Request) -> Reply:
         """An operator asks the store, and is answered at once."""
-        self.happened = Happened()
         reply = self._serve("operator", request)
         self._promptly()
         return reply
@@ -490,7 +490,7 @@ class Stage:
     def _serve(self, who: str, request: Request) -> Reply:
         before = self._own_servers().state.record
         reply, heard = self.store.execute(request, self.now_s)
-        self.happened.served.append(Served(who, request, reply, before, self.store.state.record))
+        self._happened.served.append(Served(who, request, reply, before, self.store.state.record))
         self._publish(heard)
         return reply
 
@@ -563,12 +563,10 @@ class Stage:
         if lose_disk:
             host.disk, host.disk_lost = Memory(), True
 
-    def feed(self, name: str, event: Input) -> Happened:
+    def feed(self, name: str, event: Input) -> None:
         """Give a node one input, for example an operator's command."""
-        self.happened = Happened()
         self._feed(self._own(name), event)
         self._promptly()
-        return self.happened
 
     def pause(self, name: str) -> None:
         """SIGSTOP: requests arrive, answers wait."""

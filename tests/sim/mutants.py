@@ -161,6 +161,13 @@ MUTANTS = [
         "    return\n",
     ),
     Mutant(
+        "R18",
+        "a data version counts before the replicas have what it stands for",
+        ACTING,
+        "if not progress.durable:  # R18",
+        "if False:  # R18",
+    ),
+    Mutant(
         "R19",
         "a silent member does not block",
         BLOCKERS,
@@ -246,6 +253,13 @@ MUTANTS = [
         "if record.upgrade is not None and not record.raising:",
     ),
     Mutant(
+        "S16b",
+        "complete although a member has an older version",
+        ACTING,
+        "if members and all(member.installed == record.acting for member in members):",
+        "if members:",
+    ),
+    Mutant(
         "late",
         "a late request overwrites a newer one",
         ADMISSION,
@@ -324,7 +338,7 @@ def killed_by_seeds(seeds):
 
 
 def killed_by_tests():
-    """In the mutant's own process: the first directed test that notices."""
+    """In the mutant's own process: the first scenario that notices, or else the first core test."""
     import pytest
 
     class First:
@@ -335,7 +349,8 @@ def killed_by_tests():
                 self.name = report.nodeid.rpartition("::")[2]
 
     first = First()
-    pytest.main(["-q", "-x", "-p", "no:cacheprovider", str(ROOT / "tests" / "core")], [first])
+    tests = [str(ROOT / "tests" / "sim" / "test_scenarios.py"), str(ROOT / "tests" / "core")]
+    pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests], [first])
     return first.name
 
 
