@@ -76,6 +76,7 @@ def _app() -> App:
     from peerupgrade.cli.cluster import history, status, why
     from peerupgrade.cli.demo import demo
     from peerupgrade.cli.doctor import doctor
+    from peerupgrade.cli.explore import explore
     from peerupgrade.cli.hold import hold, release
     from peerupgrade.cli.master import resign, show
     from peerupgrade.cli.members import exclude, members
@@ -98,7 +99,7 @@ def _app() -> App:
     look = Group.create_ordered("Look")
     change = Group.create_ordered("Change")
     groups: tuple[tuple[Group, tuple[Callable[..., object], ...]], ...] = (
-        (run, (node, demo, sim)),
+        (run, (node, demo, sim, explore)),
         (look, (status, members, why, watch, history, doctor)),
         (change, (hold, release, exclude)),
     )

@@ -180,8 +180,9 @@ def _after_raise(
             return Step(StepName.SETTLED, record, "again: the replicas have not confirmed it")
         return Step(StepName.CONVERTED, replace(record, data=record.acting))
     if record.upgrade is not None and not record.raising and not settle_blockers(snapshot):
-        highest = highest_installed(snapshot.members.values())
-        if highest is not None and highest <= (record.acting or highest):
+        # One that stands by may be older: it joined while the store had forgotten the version.
+        members = snapshot.members.values()
+        if members and all(member.installed == record.acting for member in members):
             return Step(StepName.COMPLETED, _completed(record, now_ms), _inputs(snapshot))
     return None
 

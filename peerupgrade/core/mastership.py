@@ -150,7 +150,7 @@ class Mastership:
         self.epoch_known = max(self.epoch_known, reply.epoch)
         if round_ != self._round:
             return []
-        self._votes[server] = reply
+        self._votes = {**self._votes, server: reply}
         if self.phase is Phase.ACQUIRING:
             if self._granted():
                 return self._acquired(now)

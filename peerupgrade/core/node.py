@@ -9,6 +9,7 @@ back as inputs; nothing waits in here.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -116,6 +117,18 @@ class Node:
         membership = self.membership
         effects += self.converter.follow(now, membership.origin, membership.memory.record)
         return effects
+
+    def clone(self, rng: Rng) -> Node:
+        """A node that goes its own way from here, for whoever wants to know more than one."""
+        clone, timers = copy(self), copy(self.timers)
+        clone.rng, clone.timers = rng, timers
+        clone.membership = membership = copy(self.membership)
+        clone.mastership = mastership = copy(self.mastership)
+        clone.master = master = copy(self.master)
+        clone.converter = converter = copy(self.converter)
+        membership.rng = mastership.rng = rng
+        membership.timers = mastership.timers = master.timers = converter.timers = timers
+        return clone
 
     def _follow_mastership(self, now: float, durable: bool) -> list[Effect]:
         """Keep the three machines in step."""

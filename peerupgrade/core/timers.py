@@ -16,7 +16,7 @@ class Timers:
     def set(self, timer: Timer, at_s: float) -> SetTimer:
         """A timer that replaces the one of its kind."""
         token = self._tokens.get(timer, 0) + 1
-        self._tokens[timer] = token
+        self._tokens = {**self._tokens, timer: token}
         return SetTimer(timer, at_s, token)
 
     def due(self, fired: TimerFired) -> bool:
@@ -25,4 +25,4 @@ class Timers:
 
     def cancel(self, timer: Timer) -> None:
         """Make the timer void."""
-        self._tokens[timer] = self._tokens.get(timer, 0) + 1
+        self._tokens = {**self._tokens, timer: self._tokens.get(timer, 0) + 1}

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from peerupgrade.core.requests import (
+    Claim,
+    Claimed,
+    Commit,
+    Done,
+    Exclude,
     Failed,
+    Fetch,
     Heard,
     LockReply,
     LockRequest,
     Read,
     ReadAll,
+    ReleaseHold,
     Reply,
     Request,
+    Scan,
+    SetHold,
+    TakeSlot,
 )
 from peerupgrade.core.store import LockState, StoreState, execute, execute_lock
 
+_Reads: TypeAlias = Read | ReadAll | Fetch | Scan
+_Promise: TypeAlias = SetHold | ReleaseHold | Exclude | TakeSlot  # acknowledged once durable
 REPLICA_LAG_S = 1.0  # how long a primary without its replica goes on (`min-replicas-max-lag`)
 
 
@@ -42,11 +56,14 @@ class SimStore:
         return 1_000_000 + int(now_s * 1000) + self.skew_ms
 
     def execute(self, request: Request, now_s: float) -> tuple[Reply, list[Heard]]:
-        """Do one request."""
-        writes = not isinstance(request, Read | ReadAll)
-        if writes and not self._writable(now_s):
+        """Do one request, and wait for the replica where whoever asks does."""
+        if not isinstance(request, _Reads) and not self._writable(now_s):
             return Failed("the server refuses writes"), []
-        return execute(self.state, request, self.now_ms(now_s), self.identity)
+        reply, heard = execute(self.state, request, self.now_ms(now_s), self.identity)
+        waits = isinstance(request, Commit | Claim | _Promise)
+        if waits and isinstance(reply, Done | Claimed) and self.with_replica:
+            reply = reply if self.replicate() else _not_durable(request, reply)
+        return reply, heard
 
     def execute_lock(self, request: LockRequest, now_s: float) -> tuple[LockReply, list[Heard]]:
         """The store is lock server 0."""
@@ -63,6 +80,12 @@ class SimStore:
             return False
         self.copy = self.state.copy()
         return True
+
+    def clone(self) -> SimStore:
+        """A server that shares nothing that changes."""
+        store = copy(self)
+        store.state, store.copy = self.state.copy(), self.copy.copy()
+        return store
 
     def restart(self) -> None:
         """A new process that has everything."""
@@ -97,6 +120,14 @@ class SimStore:
     def _new_process(self) -> None:
         self.process += 1
         self.identity = f"process{self.process}"
+
+
+def _not_durable(request: Request, reply: Done | Claimed) -> Reply:
+    if isinstance(request, _Promise):
+        return Failed("the replicas have not confirmed it")
+    if isinstance(reply, Claimed):
+        return Claimed(reply.epoch, reply.view, durable=False)
+    return Done(reply.view, durable=False)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,9 @@ from peerupgrade.core.requests import (
     ReleaseHold,
     Reply,
     Request,
+    ReturnSlot,
     SetHold,
+    TakeSlot,
 )
 
 _TOLD = ("admitted", "attached", "master", "master no more", "callback failed", "disk failed")
@@ -28,20 +30,20 @@ def of_effect(name: str, effect: Operate | Emit) -> str:
             return ""
 
 
-def of_request(who: str, request: Request, reply: Reply) -> str:
-    """Something was written, or refused; "" for what is of no interest."""
+def outcome(request: Request, reply: Reply) -> str:
+    """What came of a request, to be read after the name of who asked; "" if it is no news."""
     match request, reply:
         case Commit(step=step), Done(view=view) if view.record is not None:
             record = view.record
             return (
-                f"{who} commits {step!r}: acting {record.acting}, floor {record.floor}, data"
+                f"commits {step!r}: acting {record.acting}, floor {record.floor}, data"
                 f" {record.data} (revision {record.revision}, epoch {record.epoch})"
             )
         case Commit(step=step), _:
-            return f"{who} may not commit {step!r}: {type(reply).__name__.lower()}"
+            return f"may not commit {step!r}: {type(reply).__name__.lower()}"
         case _, Refused(rule=rule):
-            return f"{who} is refused {type(request).__name__.lower()}: {rule}"
-        case SetHold() | ReleaseHold() | Exclude(), _:
-            return f"{who}: {type(request).__name__}, {type(reply).__name__.lower()}"
+            return f"is refused {type(request).__name__.lower()}: {rule}"
+        case SetHold() | ReleaseHold() | Exclude() | TakeSlot() | ReturnSlot(), _:
+            return f"asks {type(request).__name__}: {type(reply).__name__.lower()}"
         case _:
             return ""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from peerupgrade.core.crashpoints import deed
 from peerupgrade.core.effects import (
@@ -48,19 +48,13 @@ from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
 from peerupgrade.core.pace import Felt
 from peerupgrade.core.requests import (
-    Claim,
-    Claimed,
-    Commit,
     Conversion,
-    Done,
-    Exclude,
     Failed,
     LockReply,
     ReleaseHold,
     Reply,
     Request,
     SetHold,
-    TakeSlot,
 )
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.application import COLLECTION, Application, Operations, formats
@@ -68,12 +62,11 @@ from peerupgrade.sim.events import Agenda
 from peerupgrade.sim.network import Link, Network
 from peerupgrade.sim.observed import Fed, Observed, Said, Started, Stored
 from peerupgrade.sim.servers import SimLockServer, SimStore
-from peerupgrade.sim.story import of_effect, of_request
+from peerupgrade.sim.story import of_effect, outcome
 
 if TYPE_CHECKING:
     from peerupgrade.sim.orchestrator import Orchestrator
 
-_Promise: TypeAlias = SetHold | ReleaseHold | Exclude | TakeSlot  # acknowledged once durable
 _PROGRAMS, _PROGRAMS_MIN = 0.6, 2  # somebody must be there to convert
 _WAKE_S = 1e-6  # a machine that was paused goes on just after everything of that moment
 
@@ -450,12 +443,10 @@ class World:
         store = store or self.store
         before = store.state.record
         reply, heard = store.execute(request, self.agenda.now_s)
-        waits = isinstance(request, Commit | Claim | _Promise)
-        if waits and isinstance(reply, Done | Claimed) and store.with_replica:
-            reply = reply if store.replicate() else _not_durable(request, reply)
         if self.tracing:
             self.log(f"store: {who}: {request} => {reply}")
-            self.tell(of_request(who, request, reply))
+            line = outcome(request, reply)
+            self.tell(f"{who} {line}" if line else "")
         self.observe(self, Stored(store, request, reply, before))
         self.network.publish(heard, store)
         return reply
@@ -472,14 +463,6 @@ class World:
         if self.tracing and line:
             self.story.append(f"{self.agenda.now_s:9.4f} s  {line}")
             self.log(line)
-
-
-def _not_durable(request: Request, reply: Done | Claimed) -> Reply:
-    if isinstance(request, _Promise):
-        return Failed("the replicas have not confirmed it")
-    if isinstance(reply, Claimed):
-        return Claimed(reply.epoch, reply.view, durable=False)
-    return Done(reply.view, durable=False)
 
 
 def _failure(effect: Effect) -> Input:

@@ -173,8 +173,8 @@ MUTANTS = [
         "R18",
         "the data version rises before the replicas have the data",
         ACTING,
-        "if not progress.durable:  # R18",
-        "if False:  # R18",
+        "if not progress.durable or (snapshot.collections and not progress.data_durable):",
+        "if False:",
     ),
     Mutant(
         "R19",
@@ -297,6 +297,13 @@ MUTANTS = [
         "if record.upgrade is not None and not record.raising:",
     ),
     Mutant(
+        "S16b",
+        "complete although a member has an older version",
+        ACTING,
+        "if members and all(member.installed == record.acting for member in members):",
+        "if members:",
+    ),
+    Mutant(
         "late",
         "a late request overwrites a newer one",
         ADMISSION,
@@ -375,7 +382,7 @@ def killed_by_seeds(seeds):
 
 
 def killed_by_tests():
-    """In the mutant's own process: the first directed test that notices."""
+    """In the mutant's own process: the first scenario that notices, or else the first core test."""
     import pytest
 
     class First:
@@ -386,7 +393,8 @@ def killed_by_tests():
                 self.name = report.nodeid.rpartition("::")[2]
 
     first = First()
-    pytest.main(["-q", "-x", "-p", "no:cacheprovider", str(ROOT / "tests" / "core")], [first])
+    tests = [str(ROOT / "tests" / "sim" / "test_scenarios.py"), str(ROOT / "tests" / "core")]
+    pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests], [first])
     return first.name
 
 
