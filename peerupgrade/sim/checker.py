@@ -83,6 +83,17 @@ class ViolationError(AssertionError):
     """An invariant does not hold."""
 
 
+def hold(*problems: str | None) -> None:
+    """Raise the first problem.
+
+    Raises:
+        ViolationError: there is one.
+    """
+    for problem in problems:
+        if problem is not None:
+            raise ViolationError(problem)
+
+
 @dataclass(slots=True)
 class Checker:
     """Ghost state: what an all-seeing observer remembers."""
@@ -115,7 +126,7 @@ class Checker:
                 self._operates(machine, version)
             case TakenDown(machine):
                 self.taken_down.add(machine.name)
-                self._hold(within_budget(self.taken_down, BUDGET))
+                hold(within_budget(self.taken_down, BUDGET))
             case Started(machine) if machine.name in self.operated:
                 self._exercise("S5")
             case Stored():
@@ -135,16 +146,15 @@ class Checker:
         self._exempting = len(operating) < len(everybody)
         record = world.store.state.record
         verified = record is not None and record.identity == world.store.identity
-        self._hold(acting_not_above_installed(record if verified else None, operating))
-        self._hold(within_supported(operating))
-        self._hold(mutually_understood(operating))
+        hold(acting_not_above_installed(record if verified else None, operating))
+        hold(within_supported(operating))
+        hold(mutually_understood(operating))
         # One server that forgets acknowledged writes forgets shared data, too. A replica does not:
         # a data version counts only once it has all that was converted (R18).
         lasting = world.store.with_replica or not self.lost
         data = record.data if record is not None and verified else None
-        for problem in self.notes.problems(world.store, data, operating, lasting=lasting):
-            self._hold(problem)
-        self._hold(excluded_stays_out(self.excluded, operating))
+        hold(*self.notes.problems(world.store, data, operating, lasting=lasting))
+        hold(excluded_stays_out(self.excluded, operating))
         if len({node.version for node in operating}) > 1:
             self._exercise("S7")
 
@@ -166,10 +176,6 @@ class Checker:
                 return touches or store.state.record is not before
             case _:
                 return True
-
-    def _hold(self, problem: str | None) -> None:
-        if problem is not None:
-            raise ViolationError(problem)
 
     def _exercise(self, rule: str) -> None:
         """The situation arose in which the invariant could break."""
@@ -196,8 +202,8 @@ class Checker:
         known = self.operated.get(machine.name)
         if machine.disk_lost and self.lost:
             known = None  # both that could remember have forgotten
-        self._hold(node_not_back(machine.name, known, version, store_lost=self.lost))
-        self._hold(remembered_first(machine.name, version, machine.disk.record))
+        hold(node_not_back(machine.name, known, version, store_lost=self.lost))
+        hold(remembered_first(machine.name, version, machine.disk.record))
         self.operated[machine.name] = version
         self.taken_down.discard(machine.name)
 
@@ -287,7 +293,7 @@ class Checker:
                 pass
 
     def _claimed(self, world: World, generation: str, epoch: int, token: str) -> None:
-        self._hold(given_once(self.epochs, generation, epoch, token))
+        hold(given_once(self.epochs, generation, epoch, token))
         self.epochs[generation, epoch] = token
         for machine in world.machines.values():
             node = machine.node
@@ -311,15 +317,15 @@ class Checker:
         record = store.state.record
         assert record is not None
         key = (record.generation, record.epoch, record.revision)
-        self._hold(written_once(self.commits, *key))
+        hold(written_once(self.commits, *key))
         self.commits.add(key)
         if record.hold is None and before is not None and before.hold is not None:
             self.held = None
         was = before.acting if before is not None else None
         held = self.held is not None and not _has_ended(self.held, store, world)
         held = held and self.held_in == record.generation
-        self._hold(acting_not_back(was, record.acting))
-        self._hold(hold_holds(held, was, record.acting))
+        hold(acting_not_back(was, record.acting))
+        hold(hold_holds(held, was, record.acting))
         if was is not None and record.acting is not None and record.acting > was:
             self._raised(world, record.acting)
         self._stepped(world, store, record, step)
@@ -356,16 +362,16 @@ class Checker:
                 stopped[machine.name] = world.versions[machine.version]
             elif machine.node.membership.incarnation == member.incarnation:
                 serving[machine.name] = machine.node.membership.config.installed
-        self._hold(nobody_passed(acting, serving))
-        self._hold(nobody_locked_out(acting, stopped))
+        hold(nobody_passed(acting, serving))
+        hold(nobody_locked_out(acting, stopped))
 
     def _completed(self, store: SimStore, record: ClusterRecord) -> None:
         self._exercise("S16")
-        self._hold(complete_in_truth(record, store.state.members.values()))
+        hold(complete_in_truth(record, store.state.members.values()))
         assert record.completion is not None
         name = f"{record.completion.version}@{record.completion.started_at_ms}"
         if not self.lost:
-            self._hold(complete_once(self.completed, name))
+            hold(complete_once(self.completed, name))
         self.completed.add(name)
 
 

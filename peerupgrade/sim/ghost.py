@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from peerupgrade.core.acting import StepName
 from peerupgrade.core.invariants import (
     acting_not_above_installed,
+    acting_not_back,
+    complete_in_truth,
+    complete_once,
     data_readable,
+    excluded_stays_out,
+    hold_holds,
     mutually_understood,
+    nobody_passed,
+    node_not_back,
+    remembered_first,
     within_supported,
 )
-from peerupgrade.core.record import ClusterRecord, Standing
+from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -32,7 +41,7 @@ from peerupgrade.core.requests import (
     SetHold,
 )
 from peerupgrade.core.versions import Version
-from peerupgrade.sim.checker import ViolationError
+from peerupgrade.sim.checker import ViolationError, hold
 from peerupgrade.sim.fingerprint import Remarks
 from peerupgrade.sim.stage import Happened, Host, Served, Stage
 
@@ -127,18 +136,13 @@ def _moment(stage: Stage, ghost: Ghost) -> None:
     ]
     record = stage.store.state.record
     verified = record is not None and record.identity == stage.store.identity
-    for problem in (
+    hold(
         acting_not_above_installed(record if verified else None, operating),
         within_supported(operating),
         mutually_understood(operating),
         data_readable(_data(stage, ghost) if verified else None, operating),
-    ):
-        if problem:
-            raise ViolationError(problem)
-    for node in operating if ghost.excluded else ():
-        memory = stage.hosts[node.id].disk
-        if (memory.token, memory.incarnation) in ghost.excluded:
-            raise ViolationError(f"S8: {node.id} was excluded, and operates")
+        excluded_stays_out(ghost.excluded, operating),
+    )
 
 
 def _cut_off(host: Host, ghost: Ghost, stage: Stage) -> bool:
@@ -168,11 +172,10 @@ def _operates(host: Host, ghost: Ghost, version: Version) -> Ghost:
     known = ghost.operated.get(host.name)
     if host.disk_lost and ghost.lost:
         known = None  # both that could remember have forgotten
-    if known is not None and version < known:
-        raise ViolationError(f"S5: {host.name} goes back from {known} to {version}")
-    remembered = host.disk.record
-    if remembered is None or remembered.acting is None or remembered.acting < version:
-        raise ViolationError(f"R11: {host.name} operates at {version}, not on its disk")
+    hold(
+        node_not_back(host.name, known, version, store_lost=ghost.lost),
+        remembered_first(host.name, version, host.disk.record),
+    )
     return replace(ghost, operated={**ghost.operated, host.name: version})
 
 
@@ -221,36 +224,30 @@ def _committed(stage: Stage, ghost: Ghost, step: str, served: Served) -> Ghost:
     held = ghost.held and not (record.hold is None and before.hold is not None)
     converted = max(filter(None, (ghost.converted, record.data)), default=None)
     ghost = replace(ghost, newest=newest, held=held, converted=converted)
-    if before.acting is None or record.acting is None:
-        return ghost
-    if record.acting < before.acting:
-        raise ViolationError(f"S2: acting goes back from {before.acting} to {record.acting}")
-    if record.acting > before.acting:
+    hold(
+        acting_not_back(before.acting, record.acting),
+        hold_holds(held, before.acting, record.acting),
+    )
+    if before.acting is not None and record.acting is not None and record.acting > before.acting:
         _raised(stage, ghost, record.acting)
-    return _completed(stage, ghost, record) if step == "completed" else ghost
+    return _completed(stage, ghost, record) if step == StepName.COMPLETED else ghost
 
 
 def _raised(stage: Stage, ghost: Ghost, acting: Version) -> None:
-    if ghost.held:
-        raise ViolationError("S12: raised although a hold was acknowledged")
+    serving = {}
     for name in ghost.members - ghost.forgotten:  # if the forgotten operate, S1 sees it
         host, member = stage.hosts[name], stage.store.state.members.get(name)
         if host.node is None or member is None:
             continue
         membership = host.node.membership  # of a start that has not been admitted nothing can know
-        of_this_start = membership.incarnation == member.incarnation and membership.registered
-        if of_this_start and host.installed < acting:
-            raise ViolationError(f"S13: raised to {acting} past {name}")
+        if membership.incarnation == member.incarnation and membership.registered:
+            serving[name] = host.installed
+    hold(nobody_passed(acting, serving))
 
 
 def _completed(stage: Stage, ghost: Ghost, record: ClusterRecord) -> Ghost:
-    for member in stage.store.state.members.values():
-        if member.installed != record.acting:
-            raise ViolationError(f"S16: complete, but {member.id} has {member.installed}")
-        late = member.operating_revision < record.raised_revision
-        if member.standing is Standing.SERVING and late:
-            raise ViolationError(f"S16: complete, but {member.id} has not confirmed")
+    hold(complete_in_truth(record, stage.store.state.members.values()))
     version = str(record.acting)
-    if version in ghost.completed and not ghost.lost:
-        raise ViolationError(f"S16: the upgrade to {version} was called complete twice")
+    if not ghost.lost:
+        hold(complete_once(ghost.completed, version))
     return replace(ghost, completed=ghost.completed | {version})
