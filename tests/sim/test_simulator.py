@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from peerupgrade.sim import checker
 from peerupgrade.sim.campaign import Campaign, run_seeds
+from peerupgrade.sim.faults import FAULTS
 from peerupgrade.sim.run import run_seed
 from peerupgrade.sim.shrink import shrink
 
@@ -55,3 +57,8 @@ def test_the_same_seed_is_the_same_run_in_every_process():
     }
     assert len(digests) == 1
     assert run_seed(8, tracing=True).digest + "\n" not in digests
+
+
+def test_the_readme_counts_the_kinds_of_faults():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"in virtual time: {len(FAULTS)} kinds of faults" in readme
