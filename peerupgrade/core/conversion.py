@@ -44,11 +44,18 @@ class Converter:
     _share: Share | None = None
     _not_before_s: float = 0.0
 
-    def follow(
-        self, now: float, origin: Origin | None, record: ClusterRecord | None
-    ) -> list[Effect]:
-        """Begin, or stop, as the record says; called after every input."""
-        due = origin if self.formats and record is not None and record.converting else None
+    def is_due(self, record: ClusterRecord | None) -> bool:
+        """True if there may be something to convert that this program can."""
+        return bool(self.formats) and record is not None and record.converting
+
+    def follow(self, now: float, due: Origin | None, record: ClusterRecord | None) -> list[Effect]:
+        """Begin, or stop; called after every input.
+
+        Args:
+            now: by the node's clock.
+            due: under which this node converts now; None: it does not.
+            record: that says so.
+        """
         if due == self._origin:
             return []
         self._origin, self._share, self._todo = due, None, []

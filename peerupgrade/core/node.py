@@ -114,8 +114,9 @@ class Node:
         if isinstance(event, StoreReplied) and isinstance(event.reply, Claimed):
             durable = event.reply.durable
         effects += self._follow_mastership(now, durable)
-        membership = self.membership
-        effects += self.converter.follow(now, membership.origin, membership.memory.record)
+        record = self.membership.memory.record
+        due = self.membership.origin if self.converter.is_due(record) else None
+        effects += self.converter.follow(now, due, record)
         return effects
 
     def clone(self, rng: Rng) -> Node:

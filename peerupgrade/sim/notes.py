@@ -40,6 +40,7 @@ class Notes:
     """The numbers of the newest writes, as the store took them in."""
 
     newest: dict[str, int] = field(default_factory=dict)
+    judged: dict[str, Stored] = field(default_factory=dict)  # records never change, others come
 
     def follow(self, store: SimStore, request: Request, reply: Reply) -> str | None:
         """Something was written; gives the invariant that this put to the test."""
@@ -59,6 +60,7 @@ class Notes:
     def forget(self, store: SimStore) -> None:
         """What the store has lost it has lost: from here on this is what was written."""
         self.newest = {key: _number(record) for key, record in _records(store).items()}
+        self.judged.clear()
 
     def problems(
         self,
@@ -82,6 +84,9 @@ class Notes:
             yield no_older_record(data, formats)
             yield records_readable(formats, operating)
         for key, record in found.items():
+            if self.judged.get(key) is record:
+                continue
+            self.judged[key] = record
             _, *steps = record.payload.decode().split()
             yield converted_once(key, [parse_version(step) for step in steps])
             yield no_write_lost(key, _number(record), self.newest.get(key))

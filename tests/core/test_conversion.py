@@ -34,7 +34,8 @@ class Machine:
         self.call = 0
 
     def follow(self, the_record=SETTLED, who=None, now=1.0):
-        return self.asked(self.core.follow(now, who or origin(), the_record))
+        due = (who or origin()) if self.core.is_due(the_record) else None
+        return self.asked(self.core.follow(now, due, the_record))
 
     def reply(self, reply, now=1.0):
         return self.asked(self.core.replied(now, self.call, reply))
