@@ -3,10 +3,9 @@
 import asyncio
 from functools import partial
 
-from tests.chaos.points import FIRST_POINTS
+from tests.chaos.points import FLOOR_TAKEN_BACK
 
 _REACHED_WITHIN_S = 5.0
-_BEGIN_WITHIN_S = 30.0
 _PAUSE_S = 1.5
 _HOLD_S = 1.0
 # How many rare points are armed at a time: most need something that seldom happens.
@@ -36,12 +35,12 @@ class Arming:
         rare = [self._keep_armed(f"rare {n}", "rare", self._everywhere) for n in range(_RARE_SLOTS)]
         await asyncio.gather(self._keep_armed("common", "common", self._one_place), *rare)
 
-    async def begin(self):
-        """What only the beginning of a cluster passes; to be called before any node starts."""
+    async def expect(self, names, timeout_s):
+        """Arm these everywhere until each was reached once: what brings them about comes now."""
         await asyncio.gather(
             *(
-                self._arm_once(name, name, self._plan.action(name), self._places, _BEGIN_WITHIN_S)
-                for name in FIRST_POINTS
+                self._arm_once(name, name, self._plan.action(name), self._places, timeout_s)
+                for name in names
             )
         )
 
@@ -94,8 +93,9 @@ class Arming:
                 reached.set()
         if said["action"] == "pause":
             self._follow(self._continue(place.name, place.running))
-        if said["point"] == "after commit floor":
+        if said["point"] == "after commit floor":  # the next master finds a hold
             self._follow(self._operator.hold(_HOLD_S))
+            self._follow(self.expect(FLOOR_TAKEN_BACK, _REACHED_WITHIN_S))
 
     def _follow(self, work):
         task = asyncio.create_task(work)

@@ -97,6 +97,7 @@ def judge(lines):
     _Moments(verdict).check(lines)
     _check_register(lines, verdict)
     _check_values(lines, verdict)
+    _check_notes(lines, verdict)
     _check_holds(lines, verdict)
     _check_history(lines, verdict)
     for line in lines:
@@ -121,6 +122,8 @@ def _count(lines, verdict):
             "operations": kinds["operation"],
             "values written": kinds["wrote"],
             "values read": kinds["read"],
+            "notes written": kinds["noted"],
+            "notes read": kinds["note"],
             "acting version read": kinds["asked"] + kinds["operation"],
             "suspensions": kinds["suspended"],
         }
@@ -413,6 +416,44 @@ def _check_values(lines, verdict):
 
 
 # --- holds and history ----------------------------------------------------------------------------
+
+
+def _check_notes(lines, verdict):
+    """S9: nothing older than the data version is read; S11: converted once, and no write lost."""
+    newest = defaultdict(list)  # key -> (acknowledged, seq), both growing
+    data, losses = [], [(-inf, -inf)]  # from when to when the store forgot
+    for line in lines:
+        match line["kind"]:
+            case "noted":
+                written = newest[line["key"]]
+                if not written or line["seq"] > written[-1][1]:
+                    written.append((line["at_s"], line["seq"]))
+            case "history" if line["step"] == StepName.CONVERTED:
+                data.append((line["at_s"] + CLOCK_ERROR_S, parse_version(line["after"])))
+            case "lost":
+                losses.append((line["began_s"], line["at_s"]))
+    for line in lines:
+        if line["kind"] == "note":
+            _check_note(line, newest[line["key"]], data, losses, verdict)
+
+
+def _check_note(line, written, data, losses, verdict):
+    began_s, key, seq = line["began_s"], line["key"], line["seq"]
+    known = bisect_left(written, (began_s, inf))
+    acknowledged_s, newest = written[known - 1] if known else (-inf, 0)
+    _, last_loss_s = losses[bisect_left(losses, (line["at_s"], inf)) - 1]
+    if acknowledged_s > last_loss_s and seq < newest:
+        verdict.violated(line, f"S11: note {key} is {seq}, and {newest} was acknowledged")
+    through = [int(version.partition(".")[2]) for version in line["through"]]
+    if not through:
+        return
+    if through != list(range(through[0], through[0] + len(through))):
+        verdict.violated(line, f"S11: note {key} went through {line['through']}")
+    risen = bisect_left(data, (began_s, parse_version("0")))
+    oldest = max((version for _, version in data[:risen]), default=None)
+    if oldest is not None and parse_version(line["through"][-1]) < oldest:
+        problem = f"S9: note {key} is in format {line['through'][-1]}, the data version is {oldest}"
+        verdict.violated(line, problem)
 
 
 def _check_holds(lines, verdict):

@@ -17,6 +17,8 @@ Of one start of a node (`node`, `start`), by its worker, or by whoever runs it:
     operation   began_s, version, incarnation: a guarded operation, and what it behaved as
     wrote       began_s, key, seq, format: acknowledged, by the replica too
     read        began_s, key, seq, format: a value; seq 0 if there is none
+    noted       began_s, key, seq: a note of the collection was acknowledged
+    note        began_s, key, seq, through: one that was read; seq 0 if there is none
     point       name, action: a crash point was reached, and the action taken
 
 Of the cluster, by the run:

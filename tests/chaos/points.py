@@ -11,19 +11,32 @@ from dataclasses import replace
 
 from peerupgrade.core.crashpoints import CRASH_POINTS, lock_deed, stored_deed
 from peerupgrade.core.requests import Failed, LockReply
+from peerupgrade.data.formats import Formats
 from peerupgrade.runtime import node as runtime_node
 
 # Only the very beginning of a cluster passes these.
 FIRST_POINTS = ("before init", "after init", "before commit formed", "after commit formed")
+# These come seldom, and somebody knows when.
+FLOOR_TAKEN_BACK = ("before commit floor withdrawn", "after commit floor withdrawn")
+ROLLED_BACK = ("before commit upgrade withdrawn", "after commit upgrade withdrawn")
+HOLD_ENDS = ("before commit hold ended", "after commit hold ended")
 # Many nodes pass these, often at the same time; the others one node at a time.
 _COMMON = ("remember", "switch", "drain", "admit", "report", "attach", "lock acquire")
 COMMON_POINTS = tuple(name for name in CRASH_POINTS if name.partition(" ")[2] in _COMMON)
-RARE_POINTS = tuple(sorted(set(CRASH_POINTS) - set(COMMON_POINTS) - set(FIRST_POINTS)))
+_EXPECTED = {*FIRST_POINTS, *FLOOR_TAKEN_BACK, *ROLLED_BACK, *HOLD_ENDS}
+RARE_POINTS = tuple(sorted(set(CRASH_POINTS) - set(COMMON_POINTS) - _EXPECTED))
 
 
 def actions(name):
-    """What can be done at a point. Waiting for operations to end cannot fail."""
-    return ("die", "pause") if name.endswith(" drain") else ("die", "pause", "fail")
+    """What can be done at a point.
+
+    Waiting for operations to end cannot fail, and a codec that fails is the operator's to mend.
+    What comes only once must not cost the node its mastership, or another one passes the next.
+    """
+    if name in FIRST_POINTS:
+        return ("fail",)
+    deed = name.partition(" ")[2]
+    return ("die", "pause") if deed in ("drain", "codec") else ("die", "pause", "fail")
 
 
 class _FailedHereError(Exception):
@@ -142,4 +155,13 @@ def install(points):
         async def drained(self, *args):
             await points.around("drain", super().drained(*args))
 
+    convert_all = Formats.convert_all
+
+    def armed_convert_all(formats, *args):
+        points.passed("before codec")
+        done = convert_all(formats, *args)
+        points.passed("after codec")
+        return done
+
+    Formats.convert_all = armed_convert_all
     runtime_node.connected, runtime_node.Hooks, runtime_node.Guards = armed, Hooks, Guards

@@ -18,6 +18,7 @@ from tests.chaos.journal import Journal, now_s, read_journals
 from tests.chaos.nodes import AgentPlace, WorkerPlace
 from tests.chaos.operators import History, Operator
 from tests.chaos.plan import Plan
+from tests.chaos.points import FIRST_POINTS, HOLD_ENDS, ROLLED_BACK
 from tests.chaos.servers import Servers, url_of
 
 CLUSTER = "chaos"
@@ -25,6 +26,7 @@ FINISH_S = 60.0
 _FORM_S = 60.0
 _GHOSTS_AFTER_S = 5.0
 _CRASH_POINTS_S = 10.0
+_EXPECTED_WITHIN_S = 30.0
 _PLACES = (
     (WorkerPlace, {}),
     (WorkerPlace, {}),
@@ -128,10 +130,13 @@ class Run:
         stack.push_async_callback(_cancel, watching)
 
     async def _form(self):
+        """Those without crash points come last, so that one that has them is master."""
+        arming = asyncio.create_task(self._expect(FIRST_POINTS))
         names = [place.name for place in self._places]
-        arming = asyncio.create_task(self._arming.begin() if self._with_faults else _nothing())
-        for place in self._places:
+        for place in sorted(self._places, key=lambda place: not place.has_points):
             place.writers = names
+            if not place.has_points:
+                await self._operator.until(lambda s: bool(s.record.master), _FORM_S)
             async with place.changing:
                 await place.start(*self._release.versions)
         await self._operator.until(lambda s: s.record.acting is not None, _FORM_S)
@@ -167,22 +172,28 @@ class Run:
 
     async def _upgrade_under_faults(self, upgrade, old):
         held = upgrade.hold_s is not None
+        expecting = [asyncio.create_task(self._expect(HOLD_ENDS))] if upgrade.hold_s else []
         holding = asyncio.create_task(self._operator.hold(upgrade.hold_s)) if held else None
         storm = asyncio.create_task(self._storm() if self._with_faults else _nothing())
         try:
             if upgrade.rolled_back:
                 half = upgrade.order[: len(self._places) // 2]
                 await self._install(upgrade, self._release, half)
+                expecting.append(asyncio.create_task(self._expect(ROLLED_BACK)))
                 await self._install(upgrade, old, half)
                 self._journal.write("rolled back", version=self._release.version)
             await self._install(upgrade, self._release, upgrade.order)
             await asyncio.sleep(upgrade.rest_s)
         finally:
-            await _cancel([storm])
+            await _cancel([storm, *expecting])
         if holding is not None:
             await holding
             if not upgrade.hold_s:
                 await self._operator.release()
+
+    async def _expect(self, names):
+        if self._with_faults:
+            await self._arming.expect(names, _EXPECTED_WITHIN_S)
 
     async def _install(self, upgrade, release, order):
         for index in order:

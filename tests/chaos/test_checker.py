@@ -65,6 +65,13 @@ class Story:
     def read(self, seq, key="k"):
         return self.add("read", key=key, seq=seq, format="1.0", began_s=self.now_s + 0.5)
 
+    def noted(self, seq, key="k"):
+        return self.add("noted", key=key, seq=seq, began_s=self.now_s + 0.5)
+
+    def note(self, seq, *through, key="k"):
+        began_s = self.now_s + 0.5
+        return self.add("note", key=key, seq=seq, through=list(through), began_s=began_s)
+
     def sorted(self):
         return sorted(self.lines, key=lambda line: line["at_s"])
 
@@ -355,3 +362,30 @@ def test_a_node_whose_lease_has_ended_does_not_operate():
     story.add("ended", node="b", start=2, status=-9).decided("doubted", "1.0", "1.0")
     story.began("c", "1.2", lowest="1.1", start=3)
     assert reported(story.operates("c", "1.1", start=3)) == []
+
+
+def test_notes_that_were_converted_in_order_are_healthy():
+    story = upgraded().noted(7).note(7, "1.0", "1.1").noted(8).note(9, "1.1")
+    assert reported(story) == []
+
+
+@pytest.mark.parametrize(
+    ("story", "problem"),
+    [
+        (upgraded().noted(7).note(7, "1.0"), "S9: note k is in format 1.0"),
+        (upgraded().noted(7).note(7, "1.0", "1.1", "1.1"), "S11: note k went through"),
+        (upgraded().noted(7).note(7, "1.0", "1.2"), "S11: note k went through"),
+        (upgraded().noted(7).note(6, "1.1"), "S11: note k is 6, and 7 was acknowledged"),
+        (upgraded().noted(7).note(0), "S11: note k is 0, and 7 was acknowledged"),
+    ],
+)
+def test_notes_that_are_not_are_reported(story, problem):
+    (found,) = reported(story)
+    assert found.startswith(problem)
+
+
+def test_what_the_store_lost_is_no_fault_of_a_conversion():
+    assert reported(upgraded().noted(7).lost().note(6, "1.1")) == []
+    story = upgraded().noted(7).note(0).lost()  # read before the loss was written down
+    story.lines[-1]["began_s"] -= 2.0
+    assert reported(story) == []

@@ -26,6 +26,7 @@ from peerupgrade.errors import PeerUpgradeError, SuspendedError  # noqa: E402
 from tests.chaos import points as crash_points  # noqa: E402
 from tests.chaos.client import Values, connect  # noqa: E402
 from tests.chaos.journal import Journal, now_s  # noqa: E402
+from tests.chaos.notes import Notes  # noqa: E402
 
 _BETWEEN_OPERATIONS_S = 0.03
 _WAIT_RECORD_S = 60.0
@@ -72,6 +73,14 @@ class Worker:
         )
         crash_points.install(self.points)
         self.node = Node(settings)
+        self.notes = Notes(
+            self.node,
+            self.journal,
+            self.name,
+            self.start,
+            settings.installed,
+            settings.lowest_supported,
+        )
         for number in range(_RELEASES):
             self.node.before(f"1.{number}")(_prepare)
 
@@ -139,6 +148,8 @@ class Worker:
                     await self._operation(values)
             except SuspendedError:
                 pass  # it says so in the journal by itself
+            except PeerUpgradeError:
+                pass  # the collection could not: refused, or no answer
             except (RedisError, OSError, TimeoutError):
                 await values.reconnect()
 
@@ -152,6 +163,8 @@ class Worker:
             )
             await values.write(version)
             await values.read(random.choice(self.writers))
+            await self.notes.write(version)
+            await self.notes.read(random.choice(self.writers))
 
     # --- commands ---------------------------------------------------------------------------------
 
