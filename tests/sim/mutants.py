@@ -20,7 +20,8 @@ SLOTS = "peerupgrade.core.store.slots"
 BLOCKERS, ACTING = "peerupgrade.core.blockers", "peerupgrade.core.acting"
 RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
 MASTER = "peerupgrade.core.master"
-SERVERS, WORLD = "peerupgrade.sim.servers", "peerupgrade.sim.world"
+SERVERS = "peerupgrade.sim.servers"
+DATA, CONVERTING = "peerupgrade.core.store.data", "peerupgrade.core.store.converting"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,20 @@ MUTANTS = [
         "exclusion does not wait for the lease",
         ADMISSION,
         "if step.now_ms < known.lease_until_ms:",
+        "if False:",
+    ),
+    Mutant(
+        "R8",
+        "a write of an older acting version lands",
+        DATA,
+        "    if record.raised_revision != origin.raised_revision:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "R8b",
+        "a write of whoever was excluded lands",
+        DATA,
+        "if known is None or known.incarnation != origin.incarnation:",
         "if False:",
     ),
     Mutant(
@@ -208,7 +223,7 @@ MUTANTS = [
     Mutant(
         "R23",
         "a hold is acknowledged before it is durable",
-        WORLD,
+        SERVERS,
         'return Failed("the replicas have not confirmed it")',
         "return Done(reply.view, durable=False)",
     ),
@@ -253,6 +268,34 @@ MUTANTS = [
         ACTING,
         "return Step(StepName.FLOOR, replace(record, floor=target), _inputs(snapshot))",
         "return Step(StepName.RAISED, replace(record, floor=target, acting=target))",
+    ),
+    Mutant(
+        "R28",
+        "a record is converted although it was written meanwhile",
+        CONVERTING,
+        "(record.format, record.stamp) == (one.format, one.stamp)",
+        "True",
+    ),
+    Mutant(
+        "R28b",
+        "records are converted before all have settled",
+        CONVERTING,
+        "if not record.converting or record.identity != step.identity:  # R13, R16",
+        "if record.identity != step.identity:",
+    ),
+    Mutant(
+        "R28c",
+        "the checkpoint is ahead of the work",
+        CONVERTING,
+        "        older=at.older or bool(share),\n",
+        "        older=at.older or bool(share),\n        cursor=then,\n",
+    ),
+    Mutant(
+        "R28d",
+        "the data version rises without a scan",
+        BLOCKERS,
+        "elif not one.view.parked and one.collection not in audited:",
+        "elif False:",
     ),
     Mutant(
         "R29",
@@ -393,8 +436,9 @@ def killed_by_tests():
                 self.name = report.nodeid.rpartition("::")[2]
 
     first = First()
-    tests = [str(ROOT / "tests" / "sim" / "test_scenarios.py"), str(ROOT / "tests" / "core")]
-    pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests], [first])
+    sim = ROOT / "tests" / "sim"
+    tests = [sim / "test_scenarios.py", sim / "test_servers.py", ROOT / "tests" / "core"]
+    pytest.main(["-q", "-x", "-p", "no:cacheprovider", *map(str, tests)], [first])
     return first.name
 
 
