@@ -81,8 +81,12 @@ class Converter:
         if call != self._calls or self._origin is None:
             return []
         if not isinstance(reply, Share):  # nothing to do, not now, or no answer: the next one
-            self._todo = self._todo[1:]
-            return self._take() if self._todo else [self._look_again(now)]
+            return self._next(now)
+        name, _ = self._todo[0]
+        if any(record.format not in self.formats[name] for _, record in reply.records):
+            # This program is older than what is written there: it leaves the collection to others.
+            self._targets = tuple(target for target in self._targets if target[0] != name)
+            return self._next(now)
         if not reply.records:
             return self._take(reply)
         self._share = reply
@@ -100,6 +104,11 @@ class Converter:
         self._not_before_s = now + self.pace.pause_s(len(done), took_s, felt)
         self._share = None
         return self._take(share, done)
+
+    def _next(self, now: float) -> list[Effect]:
+        """Go on with the next collection, or look again later."""
+        self._todo = self._todo[1:]
+        return self._take() if self._todo else [self._look_again(now)]
 
     def _work(self, share: Share) -> list[Effect]:
         name, target = self._todo[0]

@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from peerupgrade.adapters.embedded import die_with_parent
+from tests.chaos import notes
 from tests.chaos.journal import Journal, now_s
 from tests.chaos.servers import url_of
 from tests.support.process import Process
@@ -49,7 +50,7 @@ class Place:
         self.number, self.directory, self.servers = number, directory, servers
         self.settings = settings
         self.name = f"n{number}"
-        self.installed, self.lowest = "", ""
+        self.installed = self.lowest = self.started = ""
         self.writers = [self.name]
         self.starts = self.disk = 0
         self.changing = asyncio.Lock()  # one change of what runs here at a time
@@ -82,6 +83,7 @@ class Place:
     async def start(self, installed, lowest):
         """Start what is installed now."""
         self.installed, self.lowest, self.wanted = installed, lowest, True
+        self.started = installed
         self.starts += 1
         start = self.number * 1000 + self.starts  # unique in the run
         running = self._made(start)
@@ -115,6 +117,12 @@ class Place:
             self.running.signal(signal.SIGUSR1)  # it writes into its log what it waits for
             await asyncio.sleep(_SAYS_WHY_S)
         await self.running.kill()
+
+    def knows(self, installed):
+        """What runs here can become this without a restart: a program knows the formats that it
+        was started with, and those of one release more.
+        """
+        return not self.has_points or installed in (self.started, notes.next_release(self.started))
 
     def upgrade_in_place(self, installed, lowest):
         """Other software, without a restart."""

@@ -13,11 +13,15 @@ from tests.chaos.journal import now_s
 _NAME = "notes"
 _SLOTS = 5
 _WRITES_MAX = 10**6  # of one start
-_KNOWN_AHEAD = 1  # a worker may be told in place that its software is newer
 
 
 def _number(version):
     return int(version.partition(".")[2])
+
+
+def next_release(version):
+    """A worker knows its format, too: it may be told in place that its software is newer."""
+    return f"1.{_number(version) + 1}"
 
 
 def _upgrade(version):
@@ -42,7 +46,7 @@ class Notes:
     def __init__(self, node, journal, writer, start, installed, lowest):
         self._journal, self._writer, self._seq = journal, writer, start * _WRITES_MAX
         self._notes = node.collection(_NAME)
-        first, last = _number(lowest), _number(installed) + _KNOWN_AHEAD
+        first, last = _number(lowest), _number(next_release(installed))
         self._notes.format(f"1.{first}")
         for number in range(first + 1, last + 1):
             version = f"1.{number}"

@@ -239,7 +239,7 @@ class Run:
 async def _install_one(place, release, way):
     """In place only upwards: going back is a restart, so that nobody is told it too late."""
     goes_back = parse_version(place.installed) > parse_version(release.version)
-    if way == "in place" and not goes_back:
+    if way == "in place" and not goes_back and place.knows(release.version):
         place.upgrade_in_place(*release.versions)
         return
     if way == "killed":

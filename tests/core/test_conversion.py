@@ -73,6 +73,17 @@ def test_a_share_is_converted_and_brought_back_with_the_next_request():
     assert (ask.request.at, ask.request.then, ask.request.done) == ("0", "9", DONE)
 
 
+def test_a_program_older_than_the_data_leaves_it_to_others():
+    machine = Machine(formats={"notes": ("1.0", "2.0"), "other": ("2.0",)})
+    machine.follow()
+    newer = replace(OLD, format="2.1")
+    (ask,) = machine.reply(Share("0", "9", (("k", OLD), ("m", newer))))
+    assert ask.request.collection == "other"
+    (timer,) = machine.reply(NoShare("done"))
+    (ask,) = machine.asked(machine.core.go_on(timer.at_s))
+    assert ask.request.collection == "other"
+
+
 def test_an_empty_share_only_moves_the_checkpoint():
     machine = Machine()
     machine.follow()
