@@ -22,6 +22,21 @@ class Hand:
         found = [m for m in self.world.machines.values() if (m.node is not None) is alive]
         return self.rng.choice(found) if found else None
 
+    def befall(self, happens: Callable[[Machine], None]) -> bool:
+        """Let something happen to a machine whose process runs; False: there is none."""
+        machine = self.some()
+        if machine is None:
+            return False
+        happens(machine)
+        return True
+
+    def for_a_while(
+        self, thing: object, name: str, value: bool | float, low_s: float, high_s: float
+    ) -> None:
+        """Set an attribute whose usual value is nothing, and take that back after a while."""
+        setattr(thing, name, value)
+        self.later(low_s, high_s, lambda: setattr(thing, name, type(value)()))
+
     def later(self, low_s: float, high_s: float, action: Callable[[], None]) -> None:
         """Do something after a while."""
         self.world.agenda.after(self.rng.uniform(low_s, high_s), action)

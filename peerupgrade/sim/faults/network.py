@@ -11,15 +11,13 @@ _WHILE_S = (0.5, 4.0)
 
 def lose(hand: Hand) -> bool:
     """Some of everybody's messages are lost."""
-    hand.world.network.loss = hand.rng.choice((0.05, 0.2))
-    hand.later(*_WHILE_S, lambda: setattr(hand.world.network, "loss", 0.0))
+    hand.for_a_while(hand.world.network, "loss", hand.rng.choice((0.05, 0.2)), *_WHILE_S)
     return True
 
 
 def duplicate(hand: Hand) -> bool:
     """Some requests arrive again, much later."""
-    hand.world.network.duplication = 0.2
-    hand.later(*_WHILE_S, lambda: setattr(hand.world.network, "duplication", 0.0))
+    hand.for_a_while(hand.world.network, "duplication", 0.2, *_WHILE_S)
     return True
 
 
@@ -33,12 +31,8 @@ def delay(hand: Hand) -> bool:
 
 def slow_link(hand: Hand) -> bool:
     """One machine hears and is heard late."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    machine.link.delay_s = hand.rng.choice((0.1, 0.6))
-    hand.later(1.0, 8.0, lambda: setattr(machine.link, "delay_s", 0.0))
-    return True
+    delay_s = hand.rng.choice((0.1, 0.6))
+    return hand.befall(lambda machine: hand.for_a_while(machine.link, "delay_s", delay_s, 1.0, 8.0))
 
 
 def cut(hand: Hand) -> bool:

@@ -9,55 +9,45 @@ from peerupgrade.sim.world import Machine, Trap
 
 _PAUSES_S = (0.2, 1.0, 4.0, 12.0, 25.0)
 _WEIGHTS = [4 if " commit " in point else 1 for point in CRASH_POINTS]  # commits are rare
+_FLAPS = 4
 
 
 def kill(hand: Hand) -> bool:
     """SIGKILL, and started again."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    hand.world.kill(machine)
-    hand.revive_later(0.05, 8.0, machine)
-    return True
+
+    def die(machine: Machine) -> None:
+        hand.world.kill(machine)
+        hand.revive_later(0.05, 8.0, machine)
+
+    return hand.befall(die)
 
 
 def kill_and_wipe(hand: Hand) -> bool:
     """The same, and its disk is lost."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    hand.world.kill(machine)
-    machine.disk, machine.disk_lost = Memory(), True
-    hand.revive_later(0.05, 8.0, machine)
-    return True
+
+    def lose(machine: Machine) -> None:
+        hand.world.kill(machine)
+        machine.disk, machine.disk_lost = Memory(), True
+        hand.revive_later(0.05, 8.0, machine)
+
+    return hand.befall(lose)
 
 
 def flap(hand: Hand) -> bool:
     """A process that dies again soon after each start."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    again = 4
 
-    def die() -> None:
-        nonlocal again
+    def die(machine: Machine, again: int = _FLAPS) -> None:
         hand.world.kill(machine)
-        again -= 1
         hand.revive_later(0.01, 0.2, machine)
-        if again:
-            hand.later(0.2, 0.8, die)
+        if again > 1:
+            hand.later(0.2, 0.8, lambda: die(machine, again - 1))
 
-    die()
-    return True
+    return hand.befall(die)
 
 
 def pause(hand: Hand) -> bool:
     """SIGSTOP, shorter or longer than every ttl."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    hand.world.pause(machine, hand.rng.choice(_PAUSES_S))
-    return True
+    return hand.befall(lambda machine: hand.world.pause(machine, hand.rng.choice(_PAUSES_S)))
 
 
 def arm(hand: Hand) -> bool:
@@ -77,58 +67,40 @@ def arm(hand: Hand) -> bool:
 
 def jump_clock(hand: Hand) -> bool:
     """The machine's clock jumps forward: it slept."""
-    machine = hand.some()
-    if machine is None:
-        return False
     jump_s = hand.rng.choice((0.5, 3.0, 60.0))
-    hand.world.set_clock(machine, drift=machine.drift, jump_s=jump_s)
-    return True
+    return hand.befall(
+        lambda machine: hand.world.set_clock(machine, drift=machine.drift, jump_s=jump_s)
+    )
 
 
 def drift_clock(hand: Hand) -> bool:
     """The machine's clock runs as wrong as a clock may."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    hand.world.set_clock(machine, drift=hand.rng.choice((0.991, 1.009)))
-    return True
+    drift = hand.rng.choice((0.991, 1.009))
+    return hand.befall(lambda machine: hand.world.set_clock(machine, drift=drift))
 
 
 def fill_disk(hand: Hand) -> bool:
     """Nothing can be remembered for a while."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    machine.disk_full = True
-
-    def mend() -> None:
-        machine.disk_full = False
-
-    hand.later(0.5, 6.0, mend)
-    return True
+    return hand.befall(lambda machine: hand.for_a_while(machine, "disk_full", True, 0.5, 6.0))
 
 
 def fail_callback(hand: Hand) -> bool:
     """The application cannot switch, a few times."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    machine.callback_fails = hand.rng.randint(1, 3)
-    return True
+    times = hand.rng.randint(1, 3)
+    return hand.befall(lambda machine: setattr(machine, "callback_fails", times))
+
+
+def hang_callback(hand: Hand) -> bool:
+    """The application takes long to switch."""
+    hangs_s = hand.rng.choice((1.0, 6.0))
+    return hand.befall(
+        lambda machine: hand.for_a_while(machine, "callback_hangs_s", hangs_s, 1.0, 10.0)
+    )
 
 
 def fail_codec(hand: Hand) -> bool:
     """The program cannot convert what it is given, for a while."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    machine.codec_fails = True
-
-    def mend() -> None:
-        machine.codec_fails = False
-
-    hand.later(1.0, 8.0, mend)
-    return True
+    return hand.befall(lambda machine: hand.for_a_while(machine, "codec_fails", True, 1.0, 8.0))
 
 
 def fail_step(hand: Hand) -> bool:
@@ -138,27 +110,13 @@ def fail_step(hand: Hand) -> bool:
     return bool(hand.world.machines)
 
 
-def hang_callback(hand: Hand) -> bool:
-    """The application takes long to switch."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    machine.callback_hangs_s = hand.rng.choice((1.0, 6.0))
-
-    def mend() -> None:
-        machine.callback_hangs_s = 0.0
-
-    hand.later(1.0, 10.0, mend)
-    return True
-
-
 def start_impostor(hand: Hand) -> bool:
     """Another machine starts a node of the same name."""
-    victim = hand.some()
-    if victim is None:
-        return False
-    machines = hand.world.machines
-    impostor = Machine(victim.name, hand.rng.randint(0, victim.version))
-    machines[f"{victim.name}*{len(machines)}"] = impostor
-    hand.world.start(impostor)
-    return True
+
+    def start(victim: Machine) -> None:
+        machines = hand.world.machines
+        impostor = Machine(victim.name, hand.rng.randint(0, victim.version))
+        machines[f"{victim.name}*{len(machines)}"] = impostor
+        hand.world.start(impostor)
+
+    return hand.befall(start)

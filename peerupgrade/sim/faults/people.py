@@ -100,22 +100,22 @@ def orchestrate(hand: Hand) -> bool:
 
 def leave(hand: Hand) -> bool:
     """A node says farewell, and comes back."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    hand.world.feed(machine, Stop(leave=True))
-    hand.revive_later(1.2, 6.0, machine)
-    return True
+
+    def go(machine: Machine) -> None:
+        hand.world.feed(machine, Stop(leave=True))
+        hand.revive_later(1.2, 6.0, machine)
+
+    return hand.befall(go)
 
 
 def mark_away(hand: Hand) -> bool:
     """A node is told not to serve for a while."""
-    machine = hand.some()
-    if machine is None:
-        return False
-    hand.world.feed(machine, SetAway(True))
-    hand.later(0.2, 4.0, lambda: hand.world.feed(machine, SetAway(False)))
-    return True
+
+    def rest(machine: Machine) -> None:
+        hand.world.feed(machine, SetAway(True))
+        hand.later(0.2, 4.0, lambda: hand.world.feed(machine, SetAway(False)))
+
+    return hand.befall(rest)
 
 
 def join(hand: Hand) -> bool:

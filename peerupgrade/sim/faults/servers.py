@@ -77,9 +77,7 @@ def wipe(hand: Hand) -> bool:
 
 def fill(hand: Hand) -> bool:
     """Out of memory: it reads and refuses to write."""
-    store = hand.world.store
-    store.full = True
-    hand.later(0.5, 5.0, lambda: setattr(store, "full", False))
+    hand.for_a_while(hand.world.store, "full", True, 0.5, 5.0)
     return True
 
 
