@@ -34,7 +34,7 @@ class Memory:
     """What a node keeps on its own disk."""
 
     token: str = ""  # proof that the name is this node's; new with every start
-    previous_token: str = ""
+    earlier: tuple[str, ...] = ()  # tokens that the store had accepted before, the newest first
     admitted_token: str = ""  # the last one that the store has accepted
     incarnation: int = 0
     record: ClusterRecord | None = None  # the newest that it has applied

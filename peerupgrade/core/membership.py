@@ -59,6 +59,7 @@ from peerupgrade.core.versions import Version
 _RETRY_S = (0.1, 2.0)
 _POLL_S = 0.5
 _SWITCH_RETRY_S = (1.0, 30.0)
+_EARLIER_MAX = 8
 _NEVER = ("", -1, -1)
 
 
@@ -368,7 +369,7 @@ class Membership:
         return Admit(
             id=self.config.id,
             token=self.memory.token,
-            previous_token=self.memory.previous_token,
+            earlier=self.memory.earlier,
             incarnation=self.memory.incarnation,
             generation=remembered.generation if remembered else "",
             number=self._calls + 1,
@@ -619,14 +620,17 @@ class Membership:
         return self._wanted or self.memory
 
     def _new_token(self) -> list[Effect]:
-        """A new admission needs a new token; the admitted one proves whose the name is."""
-        previous = self._current.admitted_token or self._current.previous_token
+        """A new admission needs a new token; the accepted ones prove whose the name is."""
+        memory = self._current
         token = f"{self.rng.getrandbits(128):032x}"
-        return self._remember(replace(self._current, token=token, previous_token=previous))
+        earlier = _earlier(memory, memory.admitted_token)
+        return self._remember(replace(memory, token=token, earlier=earlier))
 
     def _given_up(self, token: str) -> list[Effect]:
         """A start was admitted that has ended by its lease meanwhile: now it owns the name."""
-        return self._remember(replace(self._current, admitted_token=token, previous_token=token))
+        memory = self._current
+        earlier = _earlier(memory, token)
+        return self._remember(replace(memory, admitted_token=token, earlier=earlier))
 
     def _remember(self, memory: Memory) -> list[Effect]:
         self._wanted = memory
@@ -769,6 +773,12 @@ class Membership:
 def _mark(record: ClusterRecord) -> tuple[str, int, int]:
     """Tells one state of the record from every other."""
     return (record.generation, *record.order)
+
+
+def _earlier(memory: Memory, token: str) -> tuple[str, ...]:
+    """More than one, because a failover may bring back a store that knows an older one only."""
+    older = [one for one in memory.earlier if one != token]
+    return tuple(filter(None, (token, *older)))[:_EARLIER_MAX]
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Admit:
 
     id: str
     token: str  # new with every start of the process
-    previous_token: str  # of the start before, from disk: proof that the name is this node's
+    earlier: tuple[str, ...]  # accepted before, from disk: proof that the name is this node's
     incarnation: int  # the last one known, from disk
     generation: str  # "" if none is remembered
     number: int  # grows with each request of one token

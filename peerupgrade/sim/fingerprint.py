@@ -113,14 +113,14 @@ _KINDS: dict[type, dict[str, int]] = {
         "doubted_at_ms": _SKIP, "history": _SKIP, "slots": _SKIP, "collections": _SKIP,
     },
     LockState: {"token": _NAME, "until_ms": _MOMENT, "epoch": _EPOCH},
-    Memory: {"record": _SKIP, "token": _NAME, "previous_token": _NAME, "admitted_token": _NAME,
+    Memory: {"record": _SKIP, "token": _NAME, "earlier": _NAME, "admitted_token": _NAME,
              "incarnation": _INC, "epoch": _EPOCH},
     View: {"identity": _NAME, "doubt": _DOUBT},
     NodeConfig: dict.fromkeys(
         ("id", "lease_s", "lease_margin_s", "address", "zone", "labels", "collections",
          "bootstrap_expect", "quarantine_s"), _SKIP,
     ),
-    Admit: {"id": _SKIP, "token": _NAME, "previous_token": _NAME, "incarnation": _INC,
+    Admit: {"id": _SKIP, "token": _NAME, "earlier": _NAME, "incarnation": _INC,
             "generation": _NAME, "number": _NUMBER, "address": _SKIP, "zone": _SKIP,
             "labels": _SKIP, "collections": _SKIP},
     Report: {"id": _SKIP, "incarnation": _INC, "generation": _NAME, "number": _NUMBER,
@@ -204,6 +204,10 @@ class _Flat:
         for name, domain in _plan(kind):
             if domain == _PLAIN:
                 self.add(getattr(value, name))
+            elif name == "earlier":
+                self.plain.append(len(value.earlier))
+                for token in value.earlier:
+                    self.mark(domain, token)
             else:
                 self.mark(domain, getattr(value, name))
         if kind is ClusterRecord and value.raising:  # of no meaning otherwise

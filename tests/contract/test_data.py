@@ -210,7 +210,7 @@ class TestWrite:
         incarnation = stage.state.members["a"].incarnation
         await told(stage, Exclude("a", "ann", "gone", True, incarnation), Done)
         assert await stage.call(late) == Stale("member")
-        await stage.call(admit(token="a2", previous_token="a1"))
+        await stage.call(admit(token="a2", earlier=("a1",)))
         assert await stage.call(late) == Stale("member")
 
     @pytest.mark.asyncio

@@ -342,7 +342,7 @@ numbers = itertools.count(1)  # as one node counts its requests
 
 
 def admit(node_id="a", token="a1", installed=V1, lowest=V1, **rest):
-    defaults = {"previous_token": "", "incarnation": 0, "generation": "", "number": next(numbers)}
+    defaults = {"earlier": (), "incarnation": 0, "generation": "", "number": next(numbers)}
     return Admit(node_id, token, installed=installed, lowest=lowest, **(defaults | rest))
 
 
@@ -476,7 +476,7 @@ class TestAdmit:
         await stage.call(report(stage, operating=V1, operating_revision=2, failure="none"))
         await told(stage, admit(installed=V2), Admitted, "")
         assert stage.state.members["a"].operating == V1
-        await told(stage, admit(token="a2", previous_token="a1"), Admitted, "")
+        await told(stage, admit(token="a2", earlier=("a1",)), Admitted, "")
         assert stage.state.members["a"].operating is None
 
     @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ class TestAdmit:
         [
             (admit(generation="h"), "other_generation"),
             (admit(token="x"), "name_taken"),
-            (admit(token="x", previous_token="y"), "name_taken"),
+            (admit(token="x", earlier=("y", "z")), "name_taken"),
             (admit("b", "b1", V1_0), "installed_below_acting"),
             (admit("b", "b1", V3, V3), "lowest_above_acting"),
             (admit("b", "b1", V11), "installed_below_acting"),
@@ -656,7 +656,7 @@ class TestSlot:
         await formed(stage)
         await stage.call(serves(stage, "a", 1))
         await stage.call(TakeSlot("a", "ann", 1))
-        await stage.call(admit("a", "a2", previous_token="a1"))
+        await stage.call(admit("a", "a2", earlier=("a1",)))
         await told(stage, ReturnSlot("a", "ann"), Refused, "slot_in_use")
         await stage.call(serves(stage, "a", 2))
         await told(stage, ReturnSlot("a", "ann"), Done)
@@ -1024,7 +1024,7 @@ class Sequence:
         return Admit(
             node_id,
             node_id + self.draw(STARTS),
-            node_id + self.draw(STARTS),
+            tuple(node_id + start for start in self.draw(st.lists(STARTS, max_size=2))),
             self.draw(st.integers(0, 4)),
             self.draw(GENERATIONS),
             self.number(),

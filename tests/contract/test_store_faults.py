@@ -43,7 +43,7 @@ from peerupgrade.errors import ConfigError, UnavailableError
 PASSWORD = "s3cret"
 V1, V2 = parse_version("1.0"), parse_version("2.0")
 FIRST = Init("g", 1, 0)
-ADMIT = Admit("a", "a1", "", 0, "", 1, V1, V1)
+ADMIT = Admit("a", "a1", (), 0, "", 1, V1, V1)
 AGAIN = replace(ADMIT, number=2)
 
 

@@ -363,6 +363,20 @@ def test_an_admission_that_is_answered_after_its_start_was_given_up_costs_no_nam
     assert bench.operated[-1] == "1.0"
 
 
+def test_a_failover_to_before_the_last_admissions_costs_no_name():
+    """The store knows an older start of this node than the last one that it had accepted."""
+    bench = operating()
+    before = replace(bench.store.members["a"])
+    memory = bench.membership.memory
+    for _ in range(3):
+        again = Bench(bench.store, installed="2.0", memory=memory).start().settle()
+        memory = again.membership.memory
+    bench.store.members["a"] = before
+    last = Bench(bench.store, installed="2.0", memory=memory).start().settle()
+    assert last.membership.refusal is None
+    assert last.operated == ["1.0"]
+
+
 def test_a_member_that_went_back_below_the_floor_stands_by_and_counts():
     bench = operating()
     bench.store.record = replace(bench.store.record, floor=V("2.0"), revision=11)
@@ -382,7 +396,7 @@ def test_a_stranger_below_the_floor_is_refused():
 def test_a_stranger_that_cannot_read_the_oldest_data_is_refused():
     store = formed("2.0")
     store.record = replace(store.record, data=V("1.0"))
-    admit = Admit("a", "t", "", 0, "", 1, V("3.0"), V("2.0"))
+    admit = Admit("a", "t", (), 0, "", 1, V("3.0"), V("2.0"))
     reply = Bench(store).do(admit)
     assert isinstance(reply, Refused)
     assert reply.rule == "lowest_above_data"
@@ -416,7 +430,7 @@ def test_another_token_of_the_same_epoch_writes_nothing():
 
 def test_a_commit_is_refused_when_a_member_has_joined_since_it_was_decided():
     bench, commit_ = mastered()
-    bench.do(Admit("b", "t", "", 0, "", 1, V("1.0"), V("0")))
+    bench.do(Admit("b", "t", (), 0, "", 1, V("1.0"), V("0")))
     assert isinstance(bench.do(commit_), Conflict)
     assert bench.store.record.acting == V("1.0")
 
@@ -491,7 +505,7 @@ def test_a_record_beyond_the_installed_version_suspends_the_node():
 def test_a_store_in_doubt_admits_nobody_and_excludes_nobody():
     bench = operating()
     bench.identity = "another server"
-    admit = Admit("old", "t", "", 0, "", 1, V("1.0"), V("0"))
+    admit = Admit("old", "t", (), 0, "", 1, V("1.0"), V("0"))
     assert isinstance(bench.do(admit), Unverified)
     exclude = Exclude("a", "ann", "gone", True, bench.membership.incarnation)
     assert isinstance(bench.do(exclude), Unverified)

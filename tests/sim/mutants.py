@@ -357,7 +357,7 @@ MUTANTS = [
         "name",
         "a second node of a name is admitted",
         ADMISSION,
-        "if known is not None and known.token not in (request.token, request.previous_token):",
+        "if known is not None and known.token not in (request.token, *request.earlier):",
         "if False:",
     ),
     Mutant(

@@ -154,7 +154,7 @@ class TestFields:
 
     def test_a_request_has_its_versions_with_their_keys(self):
         version = parse_version("1.10")
-        flat = request_to_fields(Admit("a", "t", "", 0, "", 1, version, version))
+        flat = request_to_fields(Admit("a", "t", (), 0, "", 1, version, version))
         assert (flat["installed"], flat["installed_key"]) == ("1.10", version.key)
 
 

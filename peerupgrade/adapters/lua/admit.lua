@@ -9,7 +9,11 @@ if ask.generation ~= '' and ask.generation ~= record.generation then
   return refused('other_generation')
 end
 local found, known = member(ask.id)
-if known and known.token ~= ask.token and known.token ~= ask.previous_token then
+local proven = known and known.token == ask.token
+for _, earlier in ipairs(cjson.decode(ask.earlier)) do
+  proven = proven or (known and known.token == earlier)
+end
+if known and not proven then
   return refused('name_taken', found)
 end
 if known and known.token == ask.token and is_late(ask, known) then

@@ -62,7 +62,7 @@ def admit(step: Step, request: Admit) -> Reply:
     if request.generation not in ("", record.generation):
         return Refused("other_generation", step.view)
     known = state.members.get(request.id)
-    if known is not None and known.token not in (request.token, request.previous_token):
+    if known is not None and known.token not in (request.token, *request.earlier):
         return Refused("name_taken", step.view, other=known)
     if known is not None and known.token == request.token and request.number <= known.number:
         return Conflict(step.view)
