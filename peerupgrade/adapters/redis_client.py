@@ -1,16 +1,31 @@
-"""A client of the store's primary that is made anew after any error."""
+"""A client of the store's primary that is made anew after any error.
+
+Whoever meets an error drops the client, so that the next request makes another one; it is closed
+only when nothing is under way on it any more, because the library does not stand being closed under
+a command.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from peerupgrade.adapters.redis_link import RedisLink, redis_errors
-from peerupgrade.errors import PeerUpgradeError
+from peerupgrade.errors import PeerUpgradeError, UnavailableError
+
+
+@dataclass(slots=True)
+class _Shared:
+    """A client, and how many requests are under way on it."""
+
+    client: Redis
+    under_way: int = 0
+    dropped: bool = False
 
 
 class StoreClient:
@@ -30,7 +45,8 @@ class StoreClient:
         self._single = single
         self._timeout_s = timeout_s
         self._binary = binary
-        self._client: Redis | None = None
+        self._shared: _Shared | None = None
+        self._closed = False
         self._connecting = asyncio.Lock()
 
     @asynccontextmanager
@@ -38,33 +54,44 @@ class StoreClient:
         """The client, for one thing that is done with it.
 
         Raises:
-            UnavailableError, ConfigError: as for the link.
+            UnavailableError: as for the link, and once this client was closed.
+            ConfigError: as for the link.
         """
-        client = self._client or await self._connected()
+        shared = self._shared or await self._connected(doing)
+        shared.under_way += 1
         try:
             with redis_errors(self._link.url, doing):
-                yield client
+                yield shared.client
         except PeerUpgradeError:
-            if self._client is client:  # not one that was made meanwhile
-                self._client = None
-            await _close(client)
+            shared.dropped = True
             raise
+        finally:
+            shared.under_way -= 1
+            if shared.dropped:
+                await self._drop(shared)
 
-    async def _connected(self) -> Redis:
+    async def _connected(self, doing: str) -> _Shared:
         async with self._connecting:
-            if self._client is None:
-                self._client = await self._link.connect(
+            if self._closed:
+                raise UnavailableError(f"cannot {doing}: the connection was closed")
+            if self._shared is None:
+                client = await self._link.connect(
                     single=self._single, timeout_s=self._timeout_s, binary=self._binary
                 )
-            return self._client
+                self._shared = _Shared(client)
+            return self._shared
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await _close(client)
+        """Close the connections, each when the last request on it is answered."""
+        async with self._connecting:
+            self._closed = True
+            if self._shared is not None:
+                await self._drop(self._shared)
 
-
-async def _close(client: Redis) -> None:
-    with suppress(RedisError, OSError):  # it may be broken already
-        await client.aclose()
+    async def _drop(self, shared: _Shared) -> None:
+        shared.dropped = True
+        if self._shared is shared:  # not one that was made meanwhile
+            self._shared = None
+        if not shared.under_way:
+            with suppress(RedisError, OSError):  # it may be broken already
+                await shared.client.aclose()

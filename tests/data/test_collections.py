@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import pytest_asyncio
 
-from peerupgrade import ConflictError, DataError, StaleVersionError
+from peerupgrade import ConflictError, DataError, StaleVersionError, UnavailableError
 from peerupgrade.core.requests import Scan
 from tests.data.conftest import Cluster, register_1, register_2
 
@@ -177,6 +177,37 @@ async def test_a_write_under_an_acting_version_that_is_over_is_refused(cluster):
     with pytest.raises(StaleVersionError, match=r"may not write at 1\.0 any more"):
         await notes.put("k", "late")
     assert await other.collection("notes").get("k") is None
+
+
+async def test_a_connection_that_breaks_is_one_error_for_everything_under_way_on_it(
+    cluster, server
+):
+    node = await cluster.start("a", "1.0", register_1)
+    notes = node.collection("notes")
+    await notes.put("k", "text")
+    lane = node._ports.store._data._lanes[0].client
+    async with lane.use("wait") as client:
+        waiting = asyncio.create_task(lane_read(lane))
+        await asyncio.sleep(0.05)
+        with pytest.raises(UnavailableError):
+            async with lane.use("fail"):
+                raise ConnectionError("broken")
+        assert await client.ping()  # it is closed only after the last
+        assert await waiting is None
+    assert lane._shared is None
+    assert (await notes.get("k")).value == "text"
+
+
+async def lane_read(lane):
+    async with lane.use("read") as client:
+        return await client.blpop(["nothing"], timeout=0.2)
+
+
+async def test_reading_through_a_node_that_has_ended_says_so(cluster):
+    node = await cluster.start("a", "1.0", register_1)
+    await cluster.stop("a")
+    with pytest.raises(UnavailableError, match="the connection was closed"):
+        await node.collection("notes").get("k")
 
 
 async def test_nobody_writes_before_it_operates_or_after_its_end(cluster):

@@ -61,6 +61,7 @@ def built(kind, **known):
 records = built(
     ClusterRecord,
     hold=st.none() | built(Hold),
+    pause=st.none() | built(Hold),
     upgrade=st.none() | built(Upgrade),
     completion=st.none() | built(Completion),
 )
@@ -68,6 +69,7 @@ members = built(
     Member,
     standing=st.sampled_from(Standing),
     labels=st.dictionaries(texts, texts, max_size=3),
+    collections=st.dictionaries(texts, st.lists(texts, max_size=3).map(tuple), max_size=3),
 )
 tombstones = built(Tombstone)
 memories = built(Memory, record=st.none() | records)
