@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -54,10 +55,11 @@ def sim(
         print("\n".join(outcome.story))
         print(outcome.problem or "every invariant held, and it converged")
         return ExitCode.FAILURE if outcome.problem else ExitCode.OK
-    campaign = Campaign()
+    campaign, began_s = Campaign(), time.monotonic()
     outcomes = run_seeds(range(first, first + seeds), nodes, processes or os.cpu_count() or 1)
     for outcome in _with_progress(outcomes, seeds):
         campaign.add(outcome)
+    campaign.took_s = time.monotonic() - began_s
     if json:
         print_json(_as_json(campaign))
     else:
@@ -98,6 +100,7 @@ def _print(campaign: Campaign) -> None:
         f"{campaign.seeds} seeds, {campaign.simulated_s:,.0f} simulated seconds,"
         f" {campaign.events:,} events, {campaign.raises:,} raises; {len(campaign.failed)} failed"
     )
+    print(f"in {campaign.took_s:,.0f} s, {campaign.speed:,.0f} times as fast as real time")
     for gap in _gaps(campaign):
         print_message(f"never tried: {gap}")
 
@@ -107,11 +110,12 @@ def _explain(failed: Outcome, nodes: int, story: TextIO) -> None:
 
     print_message(f"{failed.problem}")
     print_message(f"reproduce: python -m peerupgrade sim --seed {failed.seed} --nodes {nodes}")
-    smallest = shrink(failed.seed, nodes, lambda left: None)
+    smallest = shrink(failed.seed, nodes)
     faults = sum(happening.is_fault for happening in smallest.happened)
     print_message(f"left of it: {faults} faults, {len(smallest.happened) - faults} other events")
     numbers = ",".join(str(happening.number) for happening in smallest.happened)
-    print_message(f"that is: python -m peerupgrade sim --seed {failed.seed} --only {numbers}")
+    again = f"--seed {failed.seed} --nodes {nodes} --only {numbers}"
+    print_message(f"that is: python -m peerupgrade sim {again}")
     print("\n".join([*smallest.story, smallest.problem]), file=story)
 
 
@@ -133,6 +137,7 @@ def _as_json(campaign: Campaign) -> dict[str, object]:
     return {
         "seeds": campaign.seeds,
         "simulated_s": campaign.simulated_s,
+        "took_s": campaign.took_s,
         "events": campaign.events,
         "raises": campaign.raises,
         "fired": dict(sorted(campaign.fired.items())),

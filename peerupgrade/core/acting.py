@@ -57,6 +57,7 @@ class Step:
     name: StepName
     record: ClusterRecord
     inputs: str = ""
+    proves_data: bool = False  # once it is durable, the replicas have all that was converted
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,8 @@ def _after_raise(
             return None
         if not progress.durable or (snapshot.collections and not progress.data_durable):
             # R18: first the replicas have all that was converted, then it counts for admission.
-            return Step(StepName.SETTLED, record, "again: the replicas have not confirmed it")
+            why = "again: the replicas have not confirmed it"
+            return Step(StepName.SETTLED, record, why, proves_data=True)
         return Step(StepName.CONVERTED, replace(record, data=record.acting))
     if record.upgrade is not None and not record.raising and not settle_blockers(snapshot):
         # One that stands by may be older: it joined while the store had forgotten the version.

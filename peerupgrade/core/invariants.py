@@ -98,11 +98,13 @@ def no_older_record(data: Version | None, formats: Collection[Version]) -> str |
     return None
 
 
-def converted_once(key: str, brought_through: Sequence[Version]) -> str | None:
-    """S11: a record goes through each format once. `brought_through`: in their order."""
+def converted_once(key: str, brought_through: Sequence[Version], format_: Version) -> str | None:
+    """S11: a record goes through each format once, and ends in the one that it is said to be in."""
     for before, after in pairwise(brought_through):
         if after <= before:
             return f"S11: record {key} was converted to {after} after {before}"
+    if brought_through[-1] != format_:
+        return f"S11: record {key} is said to be in {format_}, and is in {brought_through[-1]}"
     return None
 
 

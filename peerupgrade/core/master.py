@@ -76,8 +76,9 @@ class Master:
     _doubt_since_s: float = 0.0
     _data_read: int = 0  # the raise that had settled when the collections were read
     _audit_of: tuple[int, str] = (0, "")  # the raise and the server process that it is about
-    _audit_cursor: str = "0"
+    _audit_at: tuple[str, str] = ("", "0")  # the collection that is scanned, and where
     _audited: frozenset[str] = frozenset()
+    _proves: tuple[int, str] | None = None  # of what the pending commit proves that
     _data_durable_of: tuple[int, str] = (0, "")  # the replicas have all that was converted then
 
     # --- beginning and end ------------------------------------------------------------------------
@@ -208,10 +209,8 @@ class Master:
         self, now: float, request: Commit, record: ClusterRecord | None, durable: bool
     ) -> list[Effect]:
         self._durable = durable
-        again = request.step == StepName.SETTLED and self._waits_for_data
-        if again and durable and self.snapshot is not None:  # the scans had ended
-            raised = request.record.raised_revision
-            self._data_durable_of = (raised, self.snapshot.identity)
+        if durable and self._proves is not None:
+            self._data_durable_of = self._proves
         if not durable:
             self._not_before_s = now + _AGAIN_S
         if self.snapshot is not None and record is not None:
@@ -285,26 +284,23 @@ class Master:
             return self._ask(ReadAll())
         if self._audit_of != (raised, snapshot.identity):
             self._audit_of = (raised, snapshot.identity)
-            self._audited, self._audit_cursor = frozenset(), "0"
+            self._audited, self._audit_at = frozenset(), ("", "0")
         for one in all_progress(snapshot, self.store_now_ms(now)):
             ready = one.target and not one.left and not one.view.parked
             if ready and one.collection not in self._audited:
-                return self._ask(
-                    Audit(
-                        self._token,
-                        self.epoch,
-                        one.collection,
-                        one.target,
-                        self._audit_cursor,
-                        _AUDIT_RECORDS,
-                    )
-                )
+                return self._ask(self._audit(one.collection, one.target))
         self._stale = True
         return [self.timers.set(Timer.DECIDE, now + _LOOK_S)]
 
+    def _audit(self, collection: str, target: str) -> Audit:
+        """The next part of a scan; of another collection than the last one it begins anew."""
+        name, cursor = self._audit_at
+        cursor = cursor if name == collection else "0"
+        return Audit(self._token, self.epoch, collection, target, cursor, _AUDIT_RECORDS)
+
     def _heard_audit(self, collection: str, cursor: str, older: int) -> None:
         """One part of a scan; whatever is older begins it again, when the counters know of it."""
-        self._audit_cursor = "0" if older else cursor
+        self._audit_at = (collection, "0" if older else cursor)
         if older:
             self._stale = True
         elif cursor == "0":
@@ -345,6 +341,8 @@ class Master:
     def _commit(self, step: Step) -> Commit:
         assert self.snapshot is not None
         assert self.snapshot.record is not None
+        raised = (self.snapshot.record.raised_revision, self.snapshot.identity)
+        self._proves = raised if step.proves_data else None
         return Commit(
             token=self._token,
             epoch=self.epoch,

@@ -25,6 +25,7 @@ class Campaign:
     events: int = 0
     raises: int = 0
     simulated_s: float = 0.0
+    took_s: float = 0.0  # by the clock on the wall
     fired: Counter[str] = field(default_factory=Counter)
     sprung: Counter[str] = field(default_factory=Counter)
     exercised: Counter[str] = field(default_factory=Counter)
@@ -41,6 +42,11 @@ class Campaign:
         self.exercised += outcome.exercised
         if outcome.problem:
             self.failed.append(outcome)
+
+    @property
+    def speed(self) -> float:
+        """Simulated seconds in one of the clock on the wall."""
+        return self.simulated_s / self.took_s if self.took_s else 0.0
 
     @property
     def never_fired(self) -> list[str]:

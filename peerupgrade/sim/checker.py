@@ -109,6 +109,8 @@ class Checker:
     completed: set[str] = field(default_factory=set)
     raises: int = 0
     lost: bool = False
+    # Who has operated since the store last lost writes: it knows of them again.
+    remembering: set[str] = field(default_factory=set)
     forgotten: set[tuple[str, int]] = field(default_factory=set)  # registrations that it lost
     notes: Notes = field(default_factory=Notes)
     taken_down: set[str] = field(default_factory=set)  # by permission, and not yet up again
@@ -147,14 +149,14 @@ class Checker:
         record = world.store.state.record
         verified = record is not None and record.identity == world.store.identity
         hold(acting_not_above_installed(record if verified else None, operating))
-        hold(within_supported(operating))
+        hold(within_supported(everybody))
         hold(mutually_understood(operating))
         # One server that forgets acknowledged writes forgets shared data, too. A replica does not:
         # a data version counts only once it has all that was converted (R18).
         lasting = world.store.with_replica or not self.lost
         data = record.data if record is not None and verified else None
         hold(*self.notes.problems(world.store, data, operating, lasting=lasting))
-        hold(excluded_stays_out(self.excluded, operating))
+        hold(excluded_stays_out(self.excluded, everybody))
         if len({node.version for node in operating}) > 1:
             self._exercise("S7")
 
@@ -200,12 +202,18 @@ class Checker:
 
     def _operates(self, machine: Machine, version: Version) -> None:
         known = self.operated.get(machine.name)
-        if machine.disk_lost and self.lost:
+        if machine.disk_lost and self.lost_since(machine.name):
             known = None  # both that could remember have forgotten
+        machine.disk_lost = False
         hold(node_not_back(machine.name, known, version, store_lost=self.lost))
         hold(remembered_first(machine.name, version, machine.disk.record))
         self.operated[machine.name] = version
+        self.remembering.add(machine.name)
         self.taken_down.discard(machine.name)
+
+    def lost_since(self, name: str) -> bool:
+        """The store has lost writes since this node last operated."""
+        return self.lost and name not in self.remembering
 
     # --- what the store does ----------------------------------------------------------------------
 
@@ -220,7 +228,9 @@ class Checker:
         acting = record.acting if record is not None else None
         if highest is not None and (acting is None or acting < highest):
             self._exercise("S10")
-        self.taken_down &= set(world.store.state.slots)  # a single server forgets slots, too
+        self.remembering.clear()
+        if not world.store.with_replica or world.store.state.record is None:
+            self.taken_down &= set(world.store.state.slots)  # a single server forgets slots, too
         self.notes.forget(world.store)
         members = world.store.state.members
         for name, incarnation in self.members.items():
@@ -327,7 +337,7 @@ class Checker:
         hold(acting_not_back(was, record.acting))
         hold(hold_holds(held, was, record.acting))
         if was is not None and record.acting is not None and record.acting > was:
-            self._raised(world, record.acting)
+            self._raised(world, store, record.acting)
         self._stepped(world, store, record, step)
 
     def _stepped(self, world: World, store: SimStore, record: ClusterRecord, step: str) -> None:
@@ -351,17 +361,17 @@ class Checker:
             if name in self.members and registered not in self.forgotten:
                 yield machine
 
-    def _raised(self, world: World, acting: Version) -> None:
+    def _raised(self, world: World, store: SimStore, acting: Version) -> None:
         self.raises += 1
         serving, stopped = {}, {}
         for machine in self._hosts(world):
-            member = world.store.state.members.get(machine.name)
-            if member is None:
-                continue
+            member = store.state.members.get(machine.name)
             if machine.node is None:
                 stopped[machine.name] = world.versions[machine.version]
-            elif machine.node.membership.incarnation == member.incarnation:
-                serving[machine.name] = machine.node.membership.config.installed
+                continue
+            membership = machine.node.membership  # a start that has not been admitted is unknown
+            if member is None or membership.incarnation == member.incarnation:
+                serving[machine.name] = membership.config.installed
         hold(nobody_passed(acting, serving))
         hold(nobody_locked_out(acting, stopped))
 

@@ -83,12 +83,14 @@ class Notes:
         if lasting:
             yield no_older_record(data, formats)
             yield records_readable(formats, operating)
+        for key in self.newest.keys() - found.keys():
+            yield no_write_lost(key, None, self.newest[key])
         for key, record in found.items():
             if self.judged.get(key) is record:
                 continue
             self.judged[key] = record
             _, *steps = record.payload.decode().split()
-            yield converted_once(key, [parse_version(step) for step in steps])
+            yield converted_once(key, list(map(parse_version, steps)), parse_version(record.format))
             yield no_write_lost(key, _number(record), self.newest.get(key))
 
 

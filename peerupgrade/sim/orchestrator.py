@@ -31,7 +31,8 @@ class Orchestrator:
         """Bring to an end what a predecessor began, then go on with any other node."""
         slots = self.world.store.state.slots.values()
         adopted = next((slot.id for slot in slots if slot.by == self.name), None)
-        self._later(self._ask if adopted is None else lambda: self._wait_for(adopted))
+        machine = self.world.machines.get(adopted or "")
+        self._later(self._ask if machine is None else lambda: self._take(machine))
 
     def _later(self, action: Callable[[], None]) -> None:
         if self.rng.random() < _MISHAPS:
@@ -47,12 +48,17 @@ class Orchestrator:
         if not machines or not self.world.store.up:
             self._later(self._ask)
             return
-        machine = self.rng.choice(machines)
-        reply = self.world.do(TakeSlot(machine.name, self.name, BUDGET), self.name)
-        if isinstance(reply, Done) and self.rng.random() > _LOST_ANSWERS:
-            self._later(lambda: self._take_down(machine))
-        else:
-            self._later(self.begin)
+        self._take(self.rng.choice(machines))
+
+    def _take(self, machine: Machine) -> None:
+        given = self._is_given(machine) and self.rng.random() > _LOST_ANSWERS
+        self._later((lambda: self._take_down(machine)) if given else self.begin)
+
+    def _is_given(self, machine: Machine) -> bool:
+        if not self.world.store.up:
+            return False
+        request = TakeSlot(machine.name, self.name, BUDGET)
+        return isinstance(self.world.do(request, self.name), Done)
 
     def _may_get_newer(self, machine: Machine) -> bool:
         record = self.world.store.state.record
@@ -63,8 +69,11 @@ class Orchestrator:
         return installed == record.acting and machine.version + 1 < len(self.world.versions)
 
     def _take_down(self, machine: Machine) -> None:
+        """Asked again at the last moment: the member may have been started anew meanwhile."""
         world = self.world
-        if not self._may_get_newer(machine):
+        if not self._is_given(machine):
+            self._later(self.begin)
+        elif not self._may_get_newer(machine):
             self._later(lambda: self._wait_for(machine.name, Outcome.UNUSED))
         else:
             world.observe(world, TakenDown(machine))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from peerupgrade.sim.run import Outcome, run_seed
 
 
-def shrink(seed: int, nodes: int, progress: Callable[[int], None]) -> Outcome:
+def shrink(seed: int, nodes: int) -> Outcome:
     """Leave things out as long as the seed still breaks the same invariant.
 
     Args:
         seed: one that fails.
         nodes: as it failed.
-        progress: told how many events and faults are left.
 
     Returns:
         The outcome with the fewest nodes, upgrades and faults, and its story.
@@ -26,7 +23,6 @@ def shrink(seed: int, nodes: int, progress: Callable[[int], None]) -> Outcome:
         smaller = _without_one_part(seed, nodes, keep, size, broken)
         if smaller is not None:
             keep = smaller
-            progress(len(keep))
         elif size == 1:
             return run_seed(seed, nodes, tracing=True, keep=keep)
         else:

@@ -5,13 +5,13 @@ import asyncio
 import json
 import logging
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
-from tests.chaos.report import show, summary
+from tests.chaos.report import gaps, show, summary
 from tests.chaos.run import Run
 
 _PROGRESS_EVERY_S = 10.0
@@ -47,21 +47,26 @@ def main(arguments=None):
     options = parse(arguments)
     logging.getLogger("peerupgrade").setLevel(logging.ERROR)  # the operator meets every fault, too
     seed = options.seed or secrets.token_hex(4)
-    with ExitStack() as stack:
-        if options.keep is not None:
-            directory = options.keep.absolute()
-            directory.mkdir(parents=True)
-        else:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        print(f"seed {seed}, in {directory}", file=sys.stderr, flush=True)
-        verdict = asyncio.run(run_for(Run(directory, seed), options.minutes))
+    if options.keep is None:
+        directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    else:
+        directory = options.keep.absolute()
+        directory.mkdir(parents=True)
+    print(f"seed {seed}, in {directory}", file=sys.stderr, flush=True)
+    run = Run(directory, seed)
+    verdict = asyncio.run(run_for(run, options.minutes))
+    missing = [] if run.interrupted.is_set() else gaps(verdict, options.minutes * 60)
     if options.json:
-        print(json.dumps({"seed": seed, **summary(verdict)}, indent=2))
+        print(json.dumps({"seed": seed, **summary(verdict), "missing": missing}, indent=2))
     else:
         show(verdict)
+    for what in missing:
+        print(f"missing: {what}", file=sys.stderr)
     if verdict.violations:
-        print(f"repeat with: scripts/chaos --seed {seed} --keep DIR", file=sys.stderr)
-    return 1 if verdict.violations else 0
+        print(f"the journals are in {directory}", file=sys.stderr)
+    elif options.keep is None:
+        shutil.rmtree(directory)
+    return 1 if verdict.violations or verdict.values_lost or missing else 0
 
 
 if __name__ == "__main__":

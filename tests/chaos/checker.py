@@ -103,6 +103,8 @@ def judge(lines):
     for line in lines:
         if line["kind"] == "stuck":
             verdict.violated(line, f"L1: not finished after the faults stopped: {line['why']}")
+        elif line["kind"] == "unreadable":
+            verdict.violated(line, f"S6: {line['node']} cannot read a note: {line['error']}")
         elif line["kind"] == "hung":
             verdict.violated(line, f"L2: {line['node']} did not end when it was told to stop")
     _count(lines, verdict)
@@ -466,7 +468,7 @@ def _check_holds(lines, verdict):
         match line["kind"]:
             case "held":
                 held = line["hold"]
-            case "releasing":
+            case "releasing" if line["hold"] in (0, held):
                 held = 0
             case "remembers":
                 remembered[line["node"]] = line["hold"]

@@ -19,6 +19,7 @@ Of one start of a node (`node`, `start`), by its worker, or by whoever runs it:
     read        began_s, key, seq, format: a value; seq 0 if there is none
     noted       began_s, key, seq: a note of the collection was acknowledged
     note        began_s, key, seq, through: one that was read; seq 0 if there is none
+    unreadable  error: a note that it cannot read
     point       name, action: a crash point was reached, and the action taken
 
 Of the cluster, by the run:
@@ -28,7 +29,7 @@ Of the cluster, by the run:
     member      name, registered: what the store says
     cut, healed node: it could not reach the store, or was paused, between these
     held        hold: an operator's hold was acknowledged
-    releasing   it is about to be released
+    releasing   hold: that one is about to end; 0: whichever there is
     excluded    name, incarnation
     asked       began_s, acting: the acting version that the store itself answered
     fault       name, target: injected now

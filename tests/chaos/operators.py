@@ -81,13 +81,14 @@ class Operator(Observer):
         until_s = time.time() + for_s
         request = SetHold(_OPERATOR, "chaos", round(until_s * 1000) if for_s else 0)
         reply = await self._until_answered(request, Done)
-        self._journal.write("held", hold=reply.view.record.hold.at_ms)
+        hold = reply.view.record.hold.at_ms
+        self._journal.write("held", hold=hold)
         if for_s:
             left_s = max(0.0, until_s - time.time() - CLOCK_ERROR_S)
-            self._journal.write("releasing", at_s=now_s() + left_s)
+            self._journal.write("releasing", at_s=now_s() + left_s, hold=hold)
 
     async def release(self):
-        self._journal.write("releasing")
+        self._journal.write("releasing", hold=0)
         await self._until_answered(ReleaseHold(_OPERATOR), Done, Refused)
 
     async def exclude(self, name, *, confirm_stopped=True):

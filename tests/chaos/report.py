@@ -6,6 +6,20 @@ from rich.table import Table
 from peerupgrade.core.crashpoints import CRASH_POINTS
 from tests.chaos.plan import FAULTS
 
+COUNTED = (
+    "raises",
+    "operations",
+    "values written",
+    "values read",
+    "notes written",
+    "notes read",
+    "acting version read",
+)
+# Few enough for a slow machine; a run of five minutes on two cores completes some forty.
+_SECONDS_OF_AN_UPGRADE_AT_MOST = 30.0
+_ALL_KINDS_WITHIN_S = 120.0
+_ALL_POINTS_WITHIN_S = 1500.0
+
 
 def summary(verdict):
     """Everything that is shown, as plain values."""
@@ -18,6 +32,22 @@ def summary(verdict):
         "violations": verdict.violations,
         "values lost": verdict.values_lost,
     }
+
+
+def gaps(verdict, seconds):
+    """What such a run should have brought about and did not: then it says nothing about that.
+
+    Some crash points come seldom, so a short run need not reach them.
+    """
+    counts = verdict.counts
+    found = [name for name in COUNTED if not counts[name]]
+    if counts["upgrades completed"] < seconds / _SECONDS_OF_AN_UPGRADE_AT_MOST:
+        found.append(f"only {counts['upgrades completed']} upgrades completed")
+    if seconds >= _ALL_KINDS_WITHIN_S:
+        found += [name for name in FAULTS if not verdict.faults[name]]
+    if seconds >= _ALL_POINTS_WITHIN_S:
+        found += [name for name in CRASH_POINTS if not verdict.points[name]]
+    return found
 
 
 def show(verdict, console=None):

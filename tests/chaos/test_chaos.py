@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.plan import FAULTS
-from tests.chaos.report import show, summary
+from tests.chaos.report import gaps, show
 from tests.chaos.run import Run
 
 _SECONDS = float(os.environ.get("CHAOS_SECONDS", "300"))
-# Few enough for a slow machine; a run of five minutes on two cores completes some forty.
-_SECONDS_OF_AN_UPGRADE_AT_MOST = 30.0
 _ENDS_WITHIN_S = 180.0
-_ALL_KINDS_WITHIN_S = 120.0
 
 
 @pytest.mark.asyncio
@@ -27,11 +23,6 @@ async def test_upgrades_go_on_through_every_fault_and_nothing_is_lost(tmp_path):
     print(f"seed {seed}, in {directory}")
     verdict = await Run(directory, seed).go(_SECONDS)
     show(verdict)
-    said = summary(verdict)
     assert verdict.violations == []
     assert verdict.values_lost == 0
-    assert said["upgrades completed"] >= _SECONDS / _SECONDS_OF_AN_UPGRADE_AT_MOST
-    assert said["values read"] > said["upgrades completed"]
-    if _SECONDS >= _ALL_KINDS_WITHIN_S:
-        assert said["upgrades rolled back"] > 0
-        assert [name for name in FAULTS if not verdict.faults[name]] == []
+    assert gaps(verdict, _SECONDS) == []

@@ -224,7 +224,7 @@ def test_s12_raised_against_a_hold():
 
 
 def test_s12_raised_when_the_hold_is_being_released():
-    story = held().add("releasing").decided("raised", "1.0", "1.1", "1.1: a, b")
+    story = held().add("releasing", hold=0).decided("raised", "1.0", "1.1", "1.1: a, b")
     assert reported(story) == []
 
 

@@ -22,7 +22,13 @@ from redis.exceptions import RedisError
 sys.path[0] = str(Path(__file__).parents[2])  # it is started as a file
 
 from peerupgrade import Node, Settings  # noqa: E402
-from peerupgrade.errors import PeerUpgradeError, SuspendedError  # noqa: E402
+from peerupgrade.errors import (  # noqa: E402
+    DataError,
+    PeerUpgradeError,
+    StaleVersionError,
+    SuspendedError,
+    UnavailableError,
+)
 from tests.chaos import points as crash_points  # noqa: E402
 from tests.chaos.client import Values, connect  # noqa: E402
 from tests.chaos.journal import Journal, now_s  # noqa: E402
@@ -148,8 +154,10 @@ class Worker:
                     await self._operation(values)
             except SuspendedError:
                 pass  # it says so in the journal by itself
-            except PeerUpgradeError:
+            except (StaleVersionError, UnavailableError):
                 pass  # the collection could not: refused, or no answer
+            except DataError as error:
+                self.journal.write("unreadable", error=str(error))
             except (RedisError, OSError, TimeoutError):
                 await values.reconnect()
 

@@ -662,6 +662,16 @@ class TestSlot:
         await told(stage, ReturnSlot("a", "ann"), Done)
 
     @pytest.mark.asyncio
+    async def test_what_came_before_it_was_asked_for_again_proves_nothing(self, stage):
+        await formed(stage)
+        await stage.call(serves(stage, "a", 1))
+        await stage.call(TakeSlot("a", "ann", 1))
+        await stage.call(admit("a", "a2", earlier=("a1",)))
+        await stage.call(serves(stage, "a", 2))
+        await told(stage, TakeSlot("a", "ann", 1), Done)
+        await told(stage, ReturnSlot("a", "ann"), Refused, "slot_in_use")
+
+    @pytest.mark.asyncio
     async def test_is_returned_unused_by_the_word_of_its_holder(self, stage):
         await formed(stage)
         await stage.call(serves(stage, "a", 1))

@@ -198,6 +198,20 @@ def test_it_scans_from_end_to_end_before_the_data_version_rises():
         assert requested(effects)[0].step == step
 
 
+def test_the_first_word_that_all_have_settled_proves_nothing_of_the_data():
+    """It is heard before it is answered, so the record looks settled when the answer comes."""
+    settling = replace(with_notes({"2.0": 5}).record, settled_revision=0)
+    master, effects = began(replace(with_notes({"2.0": 5}), record=settling))
+    (ask,) = requested(effects)
+    assert ask.step == "settled"
+    settled = replace(ask.record, revision=settling.revision + 1)
+    master.heard_record(1.0, settled)
+    effects = master.replied(1.0, effects[-1].call, Done(View(settled, "server")))
+    effects = read(master, effects, replace(with_notes({"2.0": 5}), record=settled))
+    effects = audited(master, effects, Audited("0", 0))
+    assert requested(effects)[0].step == "settled"
+
+
 def test_a_scan_that_finds_something_older_begins_again():
     master, effects = began(with_notes({"2.0": 5}))
     effects = audited(master, effects, Audited("7", 0), Audited("9", 1))

@@ -38,6 +38,15 @@ def test_what_a_member_said_before_it_was_taken_down_proves_nothing():
     assert ask(state, ReturnSlot("a", "ann")) is Done
 
 
+def test_what_came_before_a_slot_was_asked_for_again_proves_nothing():
+    """Whoever had it first has died, and the member was started anew for another reason."""
+    state = store(member("a"))
+    ask(state, TakeSlot("a", "ann", 1))
+    state.members["a"] = replace(state.members["a"], incarnation=2)
+    assert ask(state, TakeSlot("a", "ann", 1)) is Done
+    assert ask(state, ReturnSlot("a", "ann")) == "slot_in_use"
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_a_slot_stays_taken_while_its_member_is_down(outcome):
     state = store(member("a"))

@@ -192,6 +192,15 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
+        "R18b",
+        "any durable commit proves that the replicas have the data",
+        MASTER,
+        "if durable and self._proves is not None:\n"
+        "            self._data_durable_of = self._proves",
+        "if durable and record is not None and self.snapshot is not None:\n"
+        "            self._data_durable_of = (record.raised_revision, self.snapshot.identity)",
+    ),
+    Mutant(
         "R19",
         "a silent member does not block",
         BLOCKERS,
@@ -310,6 +319,13 @@ MUTANTS = [
         SLOTS,
         "return not _is_down(step, member) and (was_down or outcome is Outcome.UNUSED)",
         "return not _is_down(step, member)",
+    ),
+    Mutant(
+        "R29c",
+        "asked for again, a slot keeps what came before",
+        SLOTS,
+        "            state.slots[request.id] = _slot(step, request, member)\n        return",
+        "            pass\n        return",
     ),
     Mutant(
         "R29b",

@@ -29,7 +29,7 @@ def test_shrinking_leaves_what_matters(monkeypatch):
     monkeypatch.setattr(checker, "mutually_understood", broken)
     failed = run_seed(3)
     assert failed.problem == "S7: broken"
-    smallest = shrink(3, 5, lambda left: None)
+    smallest = shrink(3, 5)
     assert smallest.problem == "S7: broken"
     assert [one.kind for one in smallest.happened] == ["node started"] * 4
     assert any("operates at" in line for line in smallest.story)

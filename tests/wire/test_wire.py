@@ -72,7 +72,7 @@ members = built(
     collections=st.dictionaries(texts, st.lists(texts, max_size=3).map(tuple), max_size=3),
 )
 tombstones = built(Tombstone)
-memories = built(Memory, record=st.none() | records)
+memories = built(Memory, record=st.none() | records, earlier=st.lists(texts, max_size=3).map(tuple))
 
 RECORD = ClusterRecord("g", acting=parse_version("1.10"), hold=Hold("ann", "why", 1))
 MEMBER = Member("a", 1, "t", parse_version("2.0"), parse_version("1.0"))

@@ -7,7 +7,7 @@ local found, known = member(ask.id)
 local held = slot_of(ask.id)
 if held and held.by ~= ask.by then
   return refused('slot_taken', found)
-elseif held then
+elseif held and not known then
   return reply('done')
 elseif not known then
   return reply('not_member', '')
@@ -25,7 +25,7 @@ local others = 0
 for _ in pairs(down) do
   others = others + 1
 end
-if others >= tonumber(ask.budget) then
+if not held and others >= tonumber(ask.budget) then
   return refused('budget_spent', found)
 end
 put_slot({
@@ -35,5 +35,7 @@ put_slot({
   incarnation = known.incarnation,
   away = known.standing == 'away' and '1' or '0',
 })
-note('slot taken', ask.by, ask.id, record.acting)
+if not held then -- asked again: whatever came before proves nothing from here on
+  note('slot taken', ask.by, ask.id, record.acting)
+end
 return reply('done')

@@ -32,15 +32,21 @@ def take_slot(step: Step, request: TakeSlot) -> Reply:
     if held is not None:
         if held.by != request.by:
             return Refused("slot_taken", step.view, other=member)
-        return Done(step.view)  # asked again: it has not got the answer, or has started anew
+        if member is not None:  # asked again: whatever came before proves nothing from here on
+            state.slots[request.id] = _slot(step, request, member)
+        return Done(step.view)
     if member is None:
         return NotMember(step.view)
     if len(_down(step) - {request.id}) >= request.budget:
         return Refused("budget_spent", step.view, other=member)
-    away = int(member.standing is Standing.AWAY)
-    state.slots[request.id] = Slot(request.id, request.by, step.now_ms, member.incarnation, away)
+    state.slots[request.id] = _slot(step, request, member)
     step.note("slot taken", request.by, request.id, record)
     return Done(step.view)
+
+
+def _slot(step: Step, request: TakeSlot, member: Member) -> Slot:
+    away = int(member.standing is Standing.AWAY)
+    return Slot(request.id, request.by, step.now_ms, member.incarnation, away)
 
 
 def return_slot(step: Step, request: ReturnSlot) -> Reply:
