@@ -7,6 +7,7 @@ package knows of it.
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -436,7 +437,7 @@ def killed_by_seeds(seeds):
         except Exception as error:  # noqa: BLE001 - an assertion of the core notices, too
             problem = f"{type(error).__name__}: {error}"
         if problem:
-            return seed, problem.partition(":")[0]
+            return seed, re.split("[:,]", problem)[0]
     return None
 
 
