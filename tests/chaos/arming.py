@@ -104,7 +104,7 @@ class Arming:
 
     async def _continue(self, name, running):
         self._journal.write("cut", node=name)
-        running.pause()  # it has stopped by itself: now somebody answers for that
+        running.stopped_itself()
         await asyncio.sleep(_PAUSE_S)
         running.resume()
         self._journal.write("healed", node=name)

@@ -192,8 +192,12 @@ class _Running:
 
     def pause(self):
         """Stop it; it goes on when everybody who did so has resumed it."""
-        self._stops += 1
+        self.stopped_itself()
         self.signal(signal.SIGSTOP)
+
+    def stopped_itself(self):
+        """Or is about to: a signal of ours could come before its own, and be one too many."""
+        self._stops += 1
 
     def resume(self):
         self._stops -= 1
