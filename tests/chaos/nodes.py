@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +19,7 @@ from peerupgrade.adapters.embedded import die_with_parent
 from tests.chaos import notes
 from tests.chaos.journal import Journal, now_s
 from tests.chaos.servers import url_of
-from tests.support.process import Process
+from tests.support.process import Process, send_signal
 
 WORKER = Path(__file__).with_name("worker.py")
 TELL = Path(__file__).with_name("tell.py")
@@ -247,8 +247,7 @@ class _Worker(_Running):
         return self._listening.done()
 
     def signal(self, number):
-        with suppress(ProcessLookupError):
-            self._process.signal(number)
+        self._process.signal(number)
 
     def tell(self, **command):
         if not self._process.process.stdin.is_closing():  # else it has died by itself
@@ -349,8 +348,7 @@ class _Agent(_Running):
         return self._process.returncode is not None
 
     def signal(self, number):
-        if not self.ended:
-            self._process.send_signal(number)
+        send_signal(self._process, number)
 
     def tell(self, **command):
         """Nothing: it is commanded as operators do it."""
@@ -366,9 +364,8 @@ class _Agent(_Running):
         await self._process.wait()
 
     async def kill(self):
-        if not self.ended:
-            self.signal(signal.SIGCONT)
-            self._process.kill()
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGKILL)
         await self._process.wait()
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)

@@ -79,7 +79,11 @@ class Points:
 
     async def around(self, deed, doing):
         """Do something between its two points."""
-        self.passed(f"before {deed}")
+        try:
+            self.passed(f"before {deed}")
+        except _FailedHereError:
+            doing.close()  # it is never begun
+            raise
         result = await doing
         self.passed(f"after {deed}")
         return result
@@ -91,11 +95,9 @@ class _Store:
         self.history, self.aclose = inner.history, inner.aclose
 
     async def call(self, request):
-        calling = self._inner.call(request)
         try:
-            return await self._points.around(stored_deed(request), calling)
+            return await self._points.around(stored_deed(request), self._inner.call(request))
         except _FailedHereError as error:
-            calling.close()
             return Failed(f"failed {error}")
 
 
@@ -105,11 +107,9 @@ class _Lock:
         self.aclose = inner.aclose
 
     async def call(self, request):
-        calling = self._inner.call(request)
         try:
-            return await self._points.around(lock_deed(request), calling)
+            return await self._points.around(lock_deed(request), self._inner.call(request))
         except _FailedHereError:
-            calling.close()
             return LockReply(granted=False, answered=False)
 
 

@@ -5,7 +5,16 @@ import json
 import os
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+
+
+def send_signal(process, number):
+    """The library looks first whether the process has ended, and thereby takes its exit status away
+    from whoever waits for it.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 class Process:
@@ -67,7 +76,7 @@ class Process:
         return (await self.hear(answer, "exit", since=since)).get(answer)
 
     def signal(self, number):
-        self.process.send_signal(number)
+        send_signal(self.process, number)
 
     @property
     def operated(self):
@@ -76,7 +85,7 @@ class Process:
 
     async def end(self):
         if self.process.returncode is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
         await self.reading
         self.process.stdin.close()
