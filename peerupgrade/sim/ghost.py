@@ -16,7 +16,7 @@ from peerupgrade.core.invariants import (
     mutually_understood,
     within_supported,
 )
-from peerupgrade.core.record import ClusterRecord, Standing
+from peerupgrade.core.record import ClusterRecord, Member, Standing
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -75,8 +75,8 @@ class Ghost:
             newest=(record.epoch, record.revision),
         )
 
-    def remarks(self, stage: Stage, more: tuple[int, ...]) -> Remarks:
-        """This as a part of the situation, and `more` numbers of it."""
+    def remarks(self, stage: Stage) -> Remarks:
+        """This as a part of the situation."""
         of_hosts = {
             name: (
                 str(self.operated.get(name)),
@@ -90,7 +90,6 @@ class Ghost:
             self.lost,
             str(self.converted),
             " ".join(sorted(self.completed)),
-            *more,
         )
         return Remarks(of_hosts, plain, (self.newest,))
 
@@ -188,7 +187,7 @@ def _served(stage: Stage, ghost: Ghost, served: Served) -> Ghost:
             return replace(ghost, newest=(epoch, view.record.revision)) if new else ghost
         case Admit(id=name), Admitted():
             return _joined(ghost, name)
-        case Attach(member=member), Attached() if member.id in stage.store.state.members:
+        case Attach(member=member), Attached() if member.id in served.members:
             return _joined(ghost, member.id)
         case Leave(id=name), Done():
             return replace(ghost, members=ghost.members - {name})
@@ -226,25 +225,25 @@ def _committed(stage: Stage, ghost: Ghost, step: str, served: Served) -> Ghost:
     if record.acting < before.acting:
         raise ViolationError(f"S2: acting goes back from {before.acting} to {record.acting}")
     if record.acting > before.acting:
-        _raised(stage, ghost, record.acting)
-    return _completed(stage, ghost, record) if step == "completed" else ghost
+        _raised(stage, ghost, record.acting, served.members)
+    return _completed(ghost, record, served.members) if step == "completed" else ghost
 
 
-def _raised(stage: Stage, ghost: Ghost, acting: Version) -> None:
+def _raised(stage: Stage, ghost: Ghost, acting: Version, members: Mapping[str, Member]) -> None:
     if ghost.held:
         raise ViolationError("S12: raised although a hold was acknowledged")
+    for known in members.values():
+        if known.standing is Standing.AWAY:
+            raise ViolationError(f"S14: raised while {known.id} may come back with less")
     for name in ghost.members - ghost.forgotten:  # if the forgotten operate, S1 sees it
-        host, member = stage.hosts[name], stage.store.state.members.get(name)
-        if host.node is None or member is None:
-            continue
-        membership = host.node.membership  # of a start that has not been admitted nothing can know
-        of_this_start = membership.incarnation == member.incarnation and membership.registered
-        if of_this_start and host.installed < acting:
+        host, member = stage.hosts[name], members.get(name)
+        runs = host.node is not None and member is not None and member.token == host.disk.token
+        if runs and host.installed < acting:
             raise ViolationError(f"S13: raised to {acting} past {name}")
 
 
-def _completed(stage: Stage, ghost: Ghost, record: ClusterRecord) -> Ghost:
-    for member in stage.store.state.members.values():
+def _completed(ghost: Ghost, record: ClusterRecord, members: Mapping[str, Member]) -> Ghost:
+    for member in members.values():
         if member.installed != record.acting:
             raise ViolationError(f"S16: complete, but {member.id} has {member.installed}")
         late = member.operating_revision < record.raised_revision
