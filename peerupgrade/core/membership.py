@@ -59,7 +59,7 @@ from peerupgrade.core.versions import Version
 _RETRY_S = (0.1, 2.0)
 _POLL_S = 0.5
 _SWITCH_RETRY_S = (1.0, 30.0)
-_EARLIER_MAX = 8
+EARLIER_TOKENS = 8
 _NEVER = ("", -1, -1)
 
 
@@ -778,7 +778,7 @@ def _mark(record: ClusterRecord) -> tuple[str, int, int]:
 def _earlier(memory: Memory, token: str) -> tuple[str, ...]:
     """More than one, because a failover may bring back a store that knows an older one only."""
     older = [one for one in memory.earlier if one != token]
-    return tuple(filter(None, (token, *older)))[:_EARLIER_MAX]
+    return tuple(filter(None, (token, *older)))[:EARLIER_TOKENS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """Every order of everything that can happen in a small world.
 
 Theory of operation: a breadth-first search over small worlds. After each move the invariants are
-checked. Worlds of one key are one, so the search ends; being breadth-first, it finds a shortest
-path to whatever is wrong. From some worlds, and from all that nothing leads on from, the faults
-stop, and it must come to its end, or the reason must be one that `why` names.
+checked. A world is not looked at again if one of the same key was, with at least as many faults
+left: whatever can follow from the one follows from the other. So the search ends; being
+breadth-first, it finds a shortest path to whatever is wrong. From some worlds, and from all that
+nothing leads on from, the faults stop, and it must come to its end, or the reason must be one that
+`why` names.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from time import perf_counter
 
 from peerupgrade.core.blockers import all_blockers
 from peerupgrade.core.requests import Commit, Done
+from peerupgrade.core.status import local_blockers, node_status
 from peerupgrade.core.store import snapshot
 from peerupgrade.core.versions import parse_version
 from peerupgrade.sim.checker import ViolationError
@@ -27,6 +30,7 @@ from peerupgrade.sim.story import outcome
 
 _ROUND_S, _ROUNDS = 10.0, 4
 _LOOK_S = 0.5
+_TOLD_EVERY = 100
 
 WORLDS = {
     "three nodes, every fault": Config(faults=Faults(crashes=1, losses=1, pauses=1), lost_writes=1),
@@ -63,7 +67,8 @@ class Result:
     @property
     def missing(self) -> list[str]:
         """What should have been reached and was not: then nothing is known."""
-        wanted = ["upgrade began", "floor", "raised", "settled", "converted", "completed"]
+        wanted = ["raised", "settled", "converted", "completed"]
+        wanted += [] if self.config.begins_before else ["upgrade began", "floor"]
         faults = self.config.faults
         wanted += ["verified", "lose"] if faults.losses else []
         wanted += ["crash"] if faults.crashes else []
@@ -73,7 +78,33 @@ class Result:
         return [what for what in wanted if not self.reached[what]]
 
 
-_Seen = dict[bytes, tuple[bytes, Event] | None]
+class _Seen:
+    """The worlds that were reached: by number, each with the move that led to it."""
+
+    def __init__(self) -> None:
+        self._faults: dict[bytes, list[Faults]] = {}
+        self._steps: list[tuple[int, Event | None]] = []
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def number(self, key: bytes, world: World, before: int, move: Event | None) -> int | None:
+        """The number of a world that is new; None if another one stands for it."""
+        known = self._faults.setdefault(key, [])
+        if any(faults.cover(world.faults) for faults in known):
+            return None
+        known.append(world.faults)
+        self._steps.append((before, move))
+        return len(self._steps) - 1
+
+    def path(self, number: int) -> list[Event]:
+        """The moves that led to a world."""
+        path: list[Event] = []
+        number, move = self._steps[number]
+        while move is not None:
+            path.append(move)
+            number, move = self._steps[number]
+        return path[::-1]
 
 
 def explore(
@@ -89,20 +120,23 @@ def explore(
     Returns:
         What was found; the first violation ends the search.
     """
-    result, began_s = Result(config), perf_counter()
+    result, began_s, seen = Result(config), perf_counter(), _Seen()
     start = formed(config)
-    seen: _Seen = {start.key: None}
-    frontier = [(start.key, start)]
+    seen.number(start.key, start, 0, None)
+    frontier = [(0, start)]
     while frontier and not result.problem:
-        if progress is not None:
-            progress(result, len(frontier))
-        following: list[tuple[bytes, World]] = []
-        for key, world in frontier:
-            if not _expand(key, world, seen, following, result, sample):
+        following: list[tuple[int, World]] = []
+        for place, (number, world) in enumerate(frontier):
+            if not _expand(number, world, seen, following, result, sample):
                 break
+            if progress is not None and place % _TOLD_EVERY == 0:
+                result.states = len(seen)
+                progress(result, len(frontier) - place + len(following))
         frontier = following
         result.depth += 1
-        result.states, result.seconds = len(seen), perf_counter() - began_s
+    result.states, result.seconds = len(seen), perf_counter() - began_s
+    if progress is not None:
+        progress(result, 0)
     return result
 
 
@@ -153,32 +187,32 @@ def _search(name: str, index: int, sample: int) -> Result:
 
 
 def _expand(
-    key: bytes,
+    number: int,
     world: World,
     seen: _Seen,
-    following: list[tuple[bytes, World]],
+    following: list[tuple[int, World]],
     result: Result,
     sample: int,
 ) -> bool:
     """Look at all that can follow one world; False at the first problem."""
-    goes_on = False
+    key, goes_on = world.key, False
     for move in world.moves():
         result.transitions += 1
         try:
             world_after, happened = world.after(move)
         except (ViolationError, AssertionError) as violation:
             result.problem = str(violation) or "an assertion of the core does not hold"
-            result.path = [*_path(key, seen), move]
+            result.path = [*seen.path(number), move]
             return False
         _count(result, move, happened)
         key_after = world_after.key
         goes_on = goes_on or key_after != key
-        if key_after not in seen:
-            seen[key_after] = (key, move)
-            following.append((key_after, world_after))
-    if not goes_on or int.from_bytes(key[:4], "big") % sample == 0:
+        number_after = seen.number(key_after, world_after, number, move)
+        if number_after is not None:
+            following.append((number_after, world_after))
+    if not goes_on or number % sample == 0:
         result.problem = _recovers(world, result)
-        result.path = _path(key, seen) if result.problem else []
+        result.path = seen.path(number) if result.problem else []
     return not result.problem
 
 
@@ -190,18 +224,29 @@ def _count(result: Result, move: Event, happened: Happened) -> None:
         result.reached[move.kind] += 1
 
 
-def _path(key: bytes, seen: _Seen) -> list[Event]:
-    path: list[Event] = []
-    while (step := seen[key]) is not None:
-        key, move = step
-        path.append(move)
-    return path[::-1]
-
-
 def _recovers(world: World, result: Result) -> str:
     """Faults stop, everybody gets the newest version: it ends by itself, or the reason is named."""
     world = copy(world)
     world.stage = stage = world.stage.clone()
+    try:
+        if _heals(world):
+            result.recovered += 1
+            return ""
+    except AssertionError as error:
+        return f"L1: {error}"
+    state, now_ms = stage.store.state, stage.store_now_ms
+    blockers = all_blockers(snapshot(state, now_ms, stage.store.identity), now_ms)
+    for host in stage.hosts.values():
+        if host.node is not None:
+            status = node_status(host.node, stage.clock_s)
+            blockers += local_blockers(status, now_ms, store_answers=True)
+    result.named.update({str(blocker.code) for blocker in blockers})
+    return "" if blockers else "L1: it does not come to its end, and no reason is named"
+
+
+def _heals(world: World) -> bool:
+    """True if it comes to its end."""
+    stage = world.stage
     if world.lagging:
         stage.mend_replica()
     for name, host in list(stage.hosts.items()):
@@ -214,12 +259,8 @@ def _recovers(world: World, result: Result) -> str:
             _help(world, host)
         stage.live(_ROUND_S)
         if world.ended:
-            result.recovered += 1
-            return ""
-    state, now_ms = stage.store.state, stage.store_now_ms
-    blockers = all_blockers(snapshot(state, now_ms, stage.store.identity), now_ms)
-    result.named.update({str(blocker.code) for blocker in blockers})
-    return "" if blockers else "L1: it does not come to its end, and no reason is named"
+            return True
+    return False
 
 
 def _help(world: World, host: Host) -> None:
@@ -232,7 +273,7 @@ def _help(world: World, host: Host) -> None:
     elif host.installed < newest and acting is not None and host.installed <= acting:
         kind = "replace in place" if world.config.in_place else "replace"
         world.do(Event(kind, host.name))
-        if kind == "replace":
+        if world.stage.hosts[host.name].node is None:
             world.do(Event("start", host.name))
     elif host.node.membership.refusal is not None:
         world.stage.kill(host.name)

@@ -38,7 +38,7 @@ from typing import Any
 from peerupgrade.core.effects import Memory, Part, Timer
 from peerupgrade.core.master import Master
 from peerupgrade.core.mastership import Mastership
-from peerupgrade.core.membership import Membership, NodeConfig
+from peerupgrade.core.membership import EARLIER_TOKENS, Membership, NodeConfig
 from peerupgrade.core.node import Node
 from peerupgrade.core.record import ClusterRecord, Hold, Member, Snapshot, Tombstone, Upgrade
 from peerupgrade.core.requests import (
@@ -78,11 +78,12 @@ class _Domain(IntEnum):
     INCARNATION = 12
     NUMBER = 13
     RANKED = 14
+    PREVIOUS = 15
 
 
 _SKIP, _PLAIN = -2, -1
 _REV, _RAISED, _FLOORED, _OPERATED, _SEEN, _EPOCH, _MEMBERS, _VERIFIED, *_rest = _Domain
-_DOUBT, _ATTACHED, _MOMENT, _NAME, _INC, _NUMBER, _RANKED = _rest
+_DOUBT, _ATTACHED, _MOMENT, _NAME, _INC, _NUMBER, _RANKED, _PREVIOUS = _rest
 
 # What is not named here is taken as it is.
 _KINDS: dict[type, dict[str, int]] = {
@@ -113,14 +114,14 @@ _KINDS: dict[type, dict[str, int]] = {
         "doubted_at_ms": _SKIP, "history": _SKIP, "slots": _SKIP, "collections": _SKIP,
     },
     LockState: {"token": _NAME, "until_ms": _MOMENT, "epoch": _EPOCH},
-    Memory: {"record": _SKIP, "token": _NAME, "earlier": _NAME, "admitted_token": _NAME,
+    Memory: {"record": _SKIP, "token": _NAME, "earlier": _PREVIOUS, "admitted_token": _NAME,
              "incarnation": _INC, "epoch": _EPOCH},
     View: {"identity": _NAME, "doubt": _DOUBT},
     NodeConfig: dict.fromkeys(
         ("id", "lease_s", "lease_margin_s", "address", "zone", "labels", "collections",
          "bootstrap_expect", "quarantine_s"), _SKIP,
     ),
-    Admit: {"id": _SKIP, "token": _NAME, "earlier": _NAME, "incarnation": _INC,
+    Admit: {"id": _SKIP, "token": _NAME, "earlier": _PREVIOUS, "incarnation": _INC,
             "generation": _NAME, "number": _NUMBER, "address": _SKIP, "zone": _SKIP,
             "labels": _SKIP, "collections": _SKIP},
     Report: {"id": _SKIP, "incarnation": _INC, "generation": _NAME, "number": _NUMBER,
@@ -204,9 +205,8 @@ class _Flat:
         for name, domain in _plan(kind):
             if domain == _PLAIN:
                 self.add(getattr(value, name))
-            elif name == "earlier":
-                self.plain.append(len(value.earlier))
-                for token in value.earlier:
+            elif name == "earlier":  # as many places as there can be: see `_known_only`
+                for token in (*value.earlier, *[""] * EARLIER_TOKENS)[:EARLIER_TOKENS]:
                     self.mark(domain, token)
             else:
                 self.mark(domain, getattr(value, name))
@@ -383,10 +383,13 @@ def fingerprint(stage: Stage, remarks: Remarks, *, lagging: bool) -> bytes:
         whole.mark(_EPOCH, epoch)
         whole.mark(_REV, revision)
     parts = {name: _own_part(stage, host, states, remarks) for name, host in stage.hosts.items()}
-    maps = _maps(stage, states, [whole, *parts.values(), *_copied(stage, list(parts))])
-    order = sorted(parts, key=lambda name: marshal.dumps(_written([parts[name]], maps), 2))
-    flats = [whole, *(parts[name] for name in order), *_copied(stage, order)]
-    return blake2b(marshal.dumps(_written(flats, maps), 2), digest_size=16).digest()
+    write = _Writer(stage, states, [whole, *parts.values(), *_copied(stage, list(parts))])
+    rows = {name: write.row(part) for name, part in parts.items()}
+    order = sorted(rows, key=lambda name: marshal.dumps((rows[name], _Names()(parts[name])), 2))
+    copied, names = _copied(stage, order), _Names()
+    numbered = [names(flat) for flat in (whole, *(parts[name] for name in order), *copied)]
+    written = [write.row(whole), *(rows[name] for name in order), *map(write.row, copied), numbered]
+    return blake2b(marshal.dumps(written, 2), digest_size=16).digest()
 
 
 def _own_part(stage: Stage, host: Host, states: Sequence[StoreState], remarks: Remarks) -> _Flat:
@@ -405,24 +408,47 @@ def _own_part(stage: Stage, host: Host, states: Sequence[StoreState], remarks: R
     membership = host.node.membership if host.node is not None else None
     for memory in (host.disk, host.saving, membership.memory if membership else None):
         if memory is not None and memory.record is not None:
-            old = memory.record.revision < counted
-            part.extend(_outline(memory.record) if old else _remembered(memory.record))
-    for domain in (_INC, _NUMBER):
-        places = [place for place, one in enumerate(part.domains) if one == domain]
-        ranks = _ranks(part.values[place] for place in places)
-        needless = domain == _NUMBER and not host.asked  # a later one is higher anyway
-        for place in places:
-            rank = 0 if needless else ranks[part.values[place]]
-            part.domains[place], part.values[place] = _RANKED, rank
+            passed = memory.record.revision <= counted and not _late(stage)
+            part.extend(_outline(memory.record) if passed else _remembered(memory.record))
+    _rank(part, _INC)
+    _rank(part, _NUMBER, needless=not host.asked)  # a later one is higher anyway
+    tokens = {member.token for state in states if (member := state.members.get(host.name))}
+    _known_only(part, tokens)
     return part
 
 
+def _known_only(part: _Flat, tokens: set[str]) -> None:
+    """Leave out the earlier tokens that no server knows: they prove nothing any more."""
+    places = [place for place, domain in enumerate(part.domains) if domain == _PREVIOUS]
+    for start in range(0, len(places), EARLIER_TOKENS):
+        run = places[start : start + EARLIER_TOKENS]
+        known = [part.values[place] for place in run if part.values[place] in tokens]
+        for place, token in zip(run, (*known, *[""] * (len(run) - len(known))), strict=True):
+            part.domains[place], part.values[place] = _NAME, token
+
+
+def _rank(part: _Flat, domain: int, *, needless: bool = False) -> None:
+    """Write ranks for what is compared within one machine only."""
+    places = [place for place, one in enumerate(part.domains) if one == domain]
+    ranks = _ranks(part.values[place] for place in places)
+    for place in places:
+        rank = 0 if needless else ranks[part.values[place]]
+        part.domains[place], part.values[place] = _RANKED, rank
+
+
+def _late(stage: Stage) -> bool:
+    """True if something is on its way to a node, so that what the store has passed may yet come."""
+    return any(host.news or host.changes or host.replies for host in stage.hosts.values())
+
+
 def _outline(record: ClusterRecord) -> _Flat:
-    """What still counts of a record that the store has passed: it is never brought back."""
+    """What still counts of a record that the store has reached or passed: nobody brings it back."""
     flat = _Flat()
     flat.add((record.acting, record.floor, record.data))
     flat.mark(_NAME, record.generation)
     flat.mark(_EPOCH, record.epoch)
+    flat.mark(_OPERATED, record.revision)
+    flat.mark(_SEEN, record.revision)
     return flat
 
 
@@ -443,36 +469,68 @@ def _copied(stage: Stage, order: Sequence[str]) -> list[_Flat]:
 
 
 _Map = Callable[[Any], int]
-_Maps = tuple[_Map, ...]
 
 
-def _maps(stage: Stage, states: Sequence[StoreState], flats: Sequence[_Flat]) -> _Maps:
-    """For each domain, up to those of a single machine, what to write instead of its values."""
-    found: list[set[int]] = [set() for _ in _Domain]
-    for flat in flats:
-        for domain, value in zip(flat.domains, flat.values, strict=True):
-            found[domain].add(value)
-    revisions, raised, floored = (sorted(found[d]) for d in (_REV, _RAISED, _FLOORED))
-    records = [state.record for state in states if state.record is not None]
-    counted = min((record.revision for record in records), default=0)
-    epoch = min((record.epoch for record in records), default=0)
-    late = any(host.news or host.changes or host.replies for host in stage.hosts.values())
-    members, now_ms = stage.store.state.members_revision, stage.store_now_ms
-    doubts = _ranks({-1, 0} | found[_VERIFIED] | found[_DOUBT])
-    running = found[_DOUBT] - {0}
-    return (
-        _counted_on(revisions, counted, apart=late),
-        partial(bisect_left, raised),
-        lambda value: 1000 * bisect_left(floored, value) + bisect_left(revisions, value),
-        partial(bisect_right, raised),
-        partial(bisect_right, floored),
-        _counted_on(found[_EPOCH], epoch, apart=late),
-        lambda revision: revision - members,
-        doubts.__getitem__,
-        doubts.__getitem__,
-        lambda doubt: doubts[doubt] if doubt in running else -1,
-        lambda moment: int(moment > now_ms),
-    )
+class _Writer:
+    """Writes small numbers instead of the values of a stage's domains."""
+
+    def __init__(self, stage: Stage, states: Sequence[StoreState], flats: Sequence[_Flat]) -> None:
+        found: list[set[int]] = [set() for _ in _Domain]
+        for flat in flats:
+            for domain, value in zip(flat.domains, flat.values, strict=True):
+                found[domain].add(value)
+        revisions, raised, floored = (sorted(found[d]) for d in (_REV, _RAISED, _FLOORED))
+        records = [state.record for state in states if state.record is not None]
+        counted = min((record.revision for record in records), default=0)
+        epoch = min((record.epoch for record in records), default=0)
+        late = _late(stage)
+        members, now_ms = stage.store.state.members_revision, stage.store_now_ms
+        doubts = _ranks({-1, 0} | found[_VERIFIED] | found[_DOUBT])
+        running = found[_DOUBT] - {0}
+        self._writes: tuple[_Map, ...] = (
+            _counted_on(revisions, counted, apart=late),
+            partial(bisect_left, raised),
+            lambda value: 1000 * bisect_left(floored, value) + bisect_left(revisions, value),
+            partial(bisect_right, raised),
+            partial(bisect_right, floored),
+            _counted_on(found[_EPOCH], epoch, apart=late),
+            lambda revision: revision - members,
+            doubts.__getitem__,
+            doubts.__getitem__,
+            lambda doubt: doubts[doubt] if doubt in running else -1,
+            lambda moment: int(moment > now_ms),
+            _nothing,  # names are numbered at last
+            _nothing,  # incarnations that a master has copied: it never looks at them
+            _nothing,  # numbers of requests likewise
+            int,  # ranked already
+            _nothing,  # previous tokens have become names
+        )
+
+    def row(self, flat: _Flat) -> list[object]:
+        """All of it but the names."""
+        writes = self._writes
+        values = [writes[d](v) for d, v in zip(flat.domains, flat.values, strict=True)]
+        return [*flat.plain, *values]
+
+
+def _nothing(value: object) -> int:
+    return 0
+
+
+class _Names:
+    """Numbers names as it meets them."""
+
+    def __init__(self) -> None:
+        self._numbers = {"": 0}
+
+    def __call__(self, flat: _Flat) -> list[int]:
+        """The numbers of the names in `flat`."""
+        numbers = self._numbers
+        return [
+            numbers.setdefault(value, len(numbers))
+            for domain, value in zip(flat.domains, flat.values, strict=True)
+            if domain == _NAME
+        ]
 
 
 def _ranks(values: Iterable[int]) -> dict[int, int]:
@@ -494,20 +552,3 @@ def _counted_on(values: Iterable[int], counter: int, *, apart: bool) -> _Map:
 
 
 _FAR = 50  # a jump after a doubt: nobody counts so far
-
-
-def _written(flats: Sequence[_Flat], maps: _Maps) -> list[list[object]]:
-    """All of it, with small numbers instead of the values of the domains."""
-    names: dict[str, int] = {"": 0}
-
-    def name(value: str) -> int:
-        return names.setdefault(value, len(names))
-
-    def nothing(value: int) -> int:
-        return 0  # incarnations and numbers that a master has copied: it never looks at them
-
-    writes: tuple[_Map, ...] = (*maps, name, nothing, nothing, int)
-    return [
-        [*flat.plain, *(writes[d](v) for d, v in zip(flat.domains, flat.values, strict=True))]
-        for flat in flats
-    ]

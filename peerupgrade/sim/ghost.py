@@ -25,7 +25,7 @@ from peerupgrade.core.invariants import (
     remembered_first,
     within_supported,
 )
-from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.record import ClusterRecord, Member, Standing
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -84,8 +84,8 @@ class Ghost:
             newest=(record.epoch, record.revision),
         )
 
-    def remarks(self, stage: Stage, more: tuple[int, ...]) -> Remarks:
-        """This as a part of the situation, and `more` numbers of it."""
+    def remarks(self, stage: Stage) -> Remarks:
+        """This as a part of the situation."""
         of_hosts = {
             name: (
                 str(self.operated.get(name)),
@@ -99,7 +99,6 @@ class Ghost:
             self.lost,
             str(self.converted),
             " ".join(sorted(self.completed)),
-            *more,
         )
         return Remarks(of_hosts, plain, (self.newest,))
 
@@ -191,7 +190,7 @@ def _served(stage: Stage, ghost: Ghost, served: Served) -> Ghost:
             return replace(ghost, newest=(epoch, view.record.revision)) if new else ghost
         case Admit(id=name), Admitted():
             return _joined(ghost, name)
-        case Attach(member=member), Attached() if member.id in stage.store.state.members:
+        case Attach(member=member), Attached() if member.id in served.members:
             return _joined(ghost, member.id)
         case Leave(id=name), Done():
             return replace(ghost, members=ghost.members - {name})
@@ -229,24 +228,24 @@ def _committed(stage: Stage, ghost: Ghost, step: str, served: Served) -> Ghost:
         hold_holds(held, before.acting, record.acting),
     )
     if before.acting is not None and record.acting is not None and record.acting > before.acting:
-        _raised(stage, ghost, record.acting)
-    return _completed(stage, ghost, record) if step == StepName.COMPLETED else ghost
+        _raised(stage, ghost, record.acting, served.members)
+    return _completed(ghost, record, served.members) if step == StepName.COMPLETED else ghost
 
 
-def _raised(stage: Stage, ghost: Ghost, acting: Version) -> None:
+def _raised(stage: Stage, ghost: Ghost, acting: Version, members: Mapping[str, Member]) -> None:
+    for known in members.values():
+        if known.standing is Standing.AWAY:
+            raise ViolationError(f"S14: raised while {known.id} may come back with less")
     serving = {}
     for name in ghost.members - ghost.forgotten:  # if the forgotten operate, S1 sees it
-        host, member = stage.hosts[name], stage.store.state.members.get(name)
-        if host.node is None or member is None:
-            continue
-        membership = host.node.membership  # of a start that has not been admitted nothing can know
-        if membership.incarnation == member.incarnation and membership.registered:
+        host, member = stage.hosts[name], members.get(name)
+        if host.node is not None and member is not None and member.token == host.disk.token:
             serving[name] = host.installed
     hold(nobody_passed(acting, serving))
 
 
-def _completed(stage: Stage, ghost: Ghost, record: ClusterRecord) -> Ghost:
-    hold(complete_in_truth(record, stage.store.state.members.values()))
+def _completed(ghost: Ghost, record: ClusterRecord, members: Mapping[str, Member]) -> Ghost:
+    hold(complete_in_truth(record, members.values()))
     version = str(record.acting)
     if not ghost.lost:
         hold(complete_once(ghost.completed, version))

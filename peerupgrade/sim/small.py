@@ -25,7 +25,8 @@ What makes worlds small, and what that leaves to the random simulator (`sim`):
           all ("crash unanswered").
   coarse  A request that only says what its sender is (admission, report, attaching) is done when it
           is sent: to be late with it is to be late with what led to it. A node that operates at
-          nothing begins to operate as soon as it may.
+          nothing begins to operate as soon as it may. A node that sleeps is told the newest of
+          what it missed under each acting version and each verification.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 from peerupgrade.core.effects import InstalledChanged, Stop, Timer
+from peerupgrade.core.requests import Commit
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.fingerprint import fingerprint
 from peerupgrade.sim.ghost import Ghost, forgot, judge
@@ -45,6 +47,7 @@ _WAIT_S = 6.0  # longer than the quarantine, and than the lock
 _EXTEND_S = 1.0
 _BY_THE_CLOCK = (Timer.EXTEND, Timer.STEP_DOWN, Timer.ROUND, Timer.RETRY_STORE)
 _POLLS = (Timer.RETRY_STORE, Timer.DECIDE)
+_WRITES_NOTHING = ("saved", "crash", "pause", "stall")
 STRIKES = ("crash", "crash unanswered", "pause", "resume", "stall", "unstall", "lag", "lose")
 
 
@@ -63,7 +66,7 @@ _NOTES = {"upgrade began", "upgrade withdrawn"}  # steps of a master that nothin
 _PROMPT = {
     Grain.FINE: _FINE,
     Grain.MEDIUM: _MEDIUM,
-    Grain.COARSE: _MEDIUM | _SAYS_WHAT_IT_IS | _NOTES | {"first switch"},
+    Grain.COARSE: _MEDIUM | _SAYS_WHAT_IT_IS | _NOTES | {"first switch", "newest"},
 }
 
 
@@ -77,6 +80,10 @@ class Faults:
     stalls: int = 0  # of a node's subscriptions
     put_backs: int = 0  # of a node, by a careful operator, to the version before
 
+    def cover(self, other: Faults) -> bool:
+        """True if none of them is fewer than of the other."""
+        return all(getattr(self, one.name) >= getattr(other, one.name) for one in fields(Faults))
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -84,17 +91,22 @@ class Config:
 
     Attributes:
         in_place: software is replaced under the running process instead of by a restart.
+        swift: a node that is stopped for other software starts again before anything else happens.
         with_replica: losses come from failovers; otherwise from a restart of the only server.
         lost_writes: how many writes a loss takes at most.
+        begins_before: every node has the next version already, and the master is about to commit
+            this step: a world where more faults can be gone through.
     """
 
     nodes: int = 3
     versions: tuple[str, ...] = ("1.0", "2.0")
     faults: Faults = Faults()
     in_place: bool = False
+    swift: bool = False
     with_replica: bool = True
     grain: Grain = Grain.COARSE
     lost_writes: int = 2
+    begins_before: str = ""
 
 
 @dataclass(slots=True)
@@ -109,10 +121,8 @@ class World:
 
     @property
     def key(self) -> bytes:
-        """Equal for worlds of which one could stand for the other."""
-        left = tuple(getattr(self.faults, one.name) for one in fields(Faults))
-        remarks = self.ghost.remarks(self.stage, left)
-        return fingerprint(self.stage, remarks, lagging=self.lagging)
+        """Equal for worlds of which one could stand for the other, if it has faults enough left."""
+        return fingerprint(self.stage, self.ghost.remarks(self.stage), lagging=self.lagging)
 
     @property
     def ended(self) -> bool:
@@ -133,15 +143,26 @@ class World:
     def moves(self) -> list[Event]:
         """Everything that can happen next."""
         happening = [event for event in self.stage.possible() if self._counts(event)]
-        if self.lagging and self._lost_writes() >= self.config.lost_writes:
-            local = [event for event in happening if event.kind in ("saved", "switched")]
-            return [*local, Event("lose", "")]
         moves = [*happening, *self._operators(), *self._faults()]
+        if self.lagging:
+            return self._before_the_loss(moves)
         hosts = self.stage.hosts
         busy = any(hosts[event.host].node is not None for event in happening)
-        if not busy and not self.lagging and self._waits():
+        if not busy and self._waits():
             moves.append(Event("wait", ""))
         return moves
+
+    def _before_the_loss(self, moves: list[Event]) -> list[Event]:
+        """The first write is lost at once, and after the last one only what writes nothing goes on.
+
+        What writes nothing might as well have happened before the store began to lose writes.
+        """
+        lost = self._lost_writes()
+        if lost == 0:
+            return [move for move in moves if move.kind not in _WRITES_NOTHING]
+        if lost < self.config.lost_writes:
+            return moves
+        return [move for move in moves if move.kind in (*_WRITES_NOTHING, "switched", "lose")]
 
     def _counts(self, event: Event) -> bool:
         if event.timer is None:
@@ -165,12 +186,17 @@ class World:
         for host in self.stage.hosts.values():
             if host.node is None:
                 yield Event("start", host.name)
-                if host.ended:
+                if host.ended and self._before(host) is not None:
                     yield Event("put back", host.name)
-            elif host.installed < newest and not host.paused:
+            elif host.installed < newest and not host.paused and self._may_follow(host):
                 yield Event("replace in place" if self.config.in_place else "replace", host.name)
             if self.faults.put_backs and host.awake and self._before(host) is not None:
                 yield Event("stop", host.name)
+
+    def _may_follow(self, host: Host) -> bool:
+        """A careful operator leaves no version out: the cluster must act at the one before."""
+        record = self.stage.store.state.record
+        return record is not None and record.acting is not None and host.installed <= record.acting
 
     def _faults(self) -> Iterator[Event]:
         faults = self.faults
@@ -179,7 +205,7 @@ class World:
                 continue
             if faults.crashes:
                 yield Event("crash", host.name)
-                for which in range(0 if (self.config.grain is Grain.FINE) else len(host.asked)):
+                for which in range(0 if self.config.grain is Grain.FINE else len(host.asked)):
                     yield Event("crash unanswered", host.name, which)
             if host.paused:
                 yield Event("resume", host.name)
@@ -212,8 +238,11 @@ class World:
         return self._version(versions[versions.index(str(host.installed)) + 1])
 
     def _before(self, host: Host) -> tuple[Version, Version] | None:
+        """Where it can be put back to; a careful operator never goes below what it operated at."""
         index = self.config.versions.index(str(host.installed))
-        return self._version(self.config.versions[index - 1]) if index else None
+        before = self._version(self.config.versions[index - 1]) if index else None
+        known = host.disk.record.acting if host.disk.record is not None else None
+        return None if before is None or (known is not None and before[0] < known) else before
 
     # --- what happens -----------------------------------------------------------------------------
 
@@ -240,6 +269,8 @@ class World:
             case "replace":
                 stage.kill(name, lose_requests=self.config.grain is not Grain.FINE)
                 stage.install(name, *self._next(stage.hosts[name]))
+                if self.config.swift:
+                    self.do(Event("start", name))
             case "replace in place":
                 installed, lowest = self._next(stage.hosts[name])
                 stage.install(name, installed, lowest)
@@ -332,5 +363,25 @@ def formed(config: Config) -> World:
     stage.live(10.0)
     assert len(stage.operating()) == config.nodes
     stage.replicate()
+    if config.begins_before:
+        _bring_to(stage, config)
     stage.take()
     return World(config, stage, Ghost.of(stage), config.faults)
+
+
+def _bring_to(stage: Stage, config: Config) -> None:
+    """Everybody has the second version, and all but one commit is done."""
+    before, installed = (parse_version(text) for text in config.versions[:2])
+    for name in stage.hosts:
+        stage.install(name, installed, before)
+        stage.feed(name, InstalledChanged(installed, before))
+
+    def may_happen(event: Event) -> bool:
+        if event.kind != "store":
+            return event.timer is None
+        request = stage.hosts[event.host].asked[event.which].call.request
+        return not isinstance(request, Commit) or request.step != config.begins_before
+
+    while (event := next(filter(may_happen, stage.possible()), None)) is not None:
+        stage.do(event)
+    assert any(host.asked for host in stage.hosts.values())

@@ -18,7 +18,7 @@ scenarios among the tests).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar, assert_never
@@ -54,7 +54,7 @@ from peerupgrade.core.effects import (
 from peerupgrade.core.invariants import Operating
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
-from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.record import ClusterRecord, Member
 from peerupgrade.core.requests import (
     Claim,
     Commit,
@@ -62,6 +62,7 @@ from peerupgrade.core.requests import (
     MemberHeard,
     Read,
     ReadAll,
+    RecordHeard,
     Reply,
     Report,
     Request,
@@ -175,6 +176,7 @@ class StageConfig:
         prompt: what happens at once on a node that runs: kinds of events, of requests, and steps
             of a master. "read" is all that changes nothing in the store, and the claim of a lock
             that is held. A write to disk is never prompt if it lets a node change its version.
+            "newest": of what a paused or stalled node is told it hears the newest later.
     """
 
     hosts: int = 3
@@ -188,13 +190,14 @@ class StageConfig:
 
 
 class Served(NamedTuple):
-    """One request that the store has executed, and the record before and after it."""
+    """One request that the store has executed, and what the store had before and after it."""
 
     who: str
     request: Request
     reply: Reply
     before: ClusterRecord | None
     after: ClusterRecord | None
+    members: Mapping[str, Member]
 
 
 @dataclass(slots=True)
@@ -493,7 +496,9 @@ class Stage:
     def _serve(self, who: str, request: Request) -> Reply:
         before = self._own_servers().state.record
         reply, heard = self.store.execute(request, self.now_s)
-        self._happened.served.append(Served(who, request, reply, before, self.store.state.record))
+        state = self.store.state
+        served = Served(who, request, reply, before, state.record, dict(state.members))
+        self._happened.served.append(served)
         self._publish(heard)
         return reply
 
@@ -513,10 +518,18 @@ class Stage:
             for name, host in self.hosts.items():
                 if host.node is None or (members and not host.watching):
                     continue
-                if members:
+                if "newest" in self.config.prompt and (host.paused or host.stalled):
+                    self._queue_newest(self._own(name), message)
+                elif members:
                     self._own(name).changes += (message,)
-                elif host.news[-1:] != (message,):  # the same beat twice says nothing new
+                else:
                     self._own(name).news += (message,)
+
+    def _queue_newest(self, host: Host, message: Heard) -> None:
+        """A queue that is full keeps what says something new; the members are read again."""
+        if not isinstance(message, MemberHeard):
+            kept = (old for old in host.news if not _says_as_much(message, old))
+            host.news = (*kept, message)
 
     def _hears(self, host: Host, *, members: bool) -> None:
         if members:
@@ -675,6 +688,14 @@ class Stage:
         for _ in range(round(seconds / _LIVE_S)):
             self.pass_time(_LIVE_S)
             self.settle()
+
+
+def _says_as_much(message: Heard, old: Heard) -> bool:
+    """True if whoever hears `message` misses nothing of `old`."""
+    if not isinstance(message, RecordHeard) or not isinstance(old, RecordHeard):
+        return type(message) is type(old)
+    one, other = message.record, old.record
+    return (one.acting, one.identity, one.doubt) == (other.acting, other.identity, other.doubt)
 
 
 def _numbered(kind: str, host: Host, waiting: Sequence[object]) -> list[Event]:

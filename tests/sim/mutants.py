@@ -459,15 +459,37 @@ def killed_by_tests():
     return first.name
 
 
+def killed_by_world(name):
+    """In the mutant's own process: the invariant that breaks in a small world, and the path."""
+    from peerupgrade.sim.explore import explore
+    from peerupgrade.sim.small import Config, Faults
+
+    worlds = {
+        "put back": Config(nodes=2, faults=Faults(put_backs=1)),
+        "two raises": Config(
+            nodes=2, versions=("1.0", "2.0", "3.0"), faults=Faults(pauses=1), swift=True
+        ),
+    }
+    result = explore(worlds[name], sample=10**9)
+    return result.problem.partition(":")[0], len(result.path)
+
+
+def explored(rule, world):
+    """What an exploration of a small world finds without a guard, and after how many moves."""
+    invariant, moves = killed_by(rule, "world", world).split()
+    return invariant, int(moves)
+
+
 def killed_by(rule, *how):
     """Judge one mutant in a process of its own.
 
     Args:
         rule: of the mutant.
-        how: "tests", or "seeds" and their number.
+        how: "tests", or "seeds" and their number, or "world" and its name.
 
     Returns:
-        The name of the test, or the seed and the invariant; "" if nothing noticed.
+        The name of the test, or the seed and the invariant, or that and the length of the path;
+        "" if nothing noticed.
     """
     command = [sys.executable, __file__, rule, *how]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -480,5 +502,7 @@ if __name__ == "__main__":
     if sys.argv[2] == "seeds":
         noticed = killed_by_seeds(range(int(sys.argv[3])))
         print("=>" if noticed is None else f"=> {noticed[0]} {noticed[1]}")
+    elif sys.argv[2] == "world":
+        print("=>", *killed_by_world(sys.argv[3]))
     else:
         print(f"=> {killed_by_tests()}")
