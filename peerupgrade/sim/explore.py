@@ -233,7 +233,7 @@ def _recovers(world: World, result: Result) -> str:
             result.recovered += 1
             return ""
     except AssertionError as error:
-        return f"L1: {error}"
+        return str(error)
     state, now_ms = stage.store.state, stage.store_now_ms
     blockers = all_blockers(snapshot(state, now_ms, stage.store.identity), now_ms)
     for host in stage.hosts.values():

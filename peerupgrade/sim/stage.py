@@ -381,7 +381,7 @@ class Stage:
             if event is None:
                 return
             self._do(event)
-        raise AssertionError("it never comes to rest")
+        raise AssertionError("L1: it never comes to rest")
 
     def _prompt_event(self, host: Host) -> Event | None:
         if not host.awake:
@@ -675,7 +675,7 @@ class Stage:
             if event is None:
                 return
             self.do(event)
-        raise AssertionError("it never comes to rest")
+        raise AssertionError("L1: it never comes to rest")
 
     def _due(self, event: Event) -> bool:
         if event.timer is None:

@@ -466,8 +466,12 @@ def killed_by_world(name):
 
     worlds = {
         "put back": Config(nodes=2, faults=Faults(put_backs=1)),
-        "two raises": Config(
-            nodes=2, versions=("1.0", "2.0", "3.0"), faults=Faults(pauses=1), swift=True
+        "lost raise": Config(
+            nodes=2,
+            faults=Faults(losses=1, crashes=1),
+            swift=True,
+            lost_writes=1,
+            begins_before="raised",
         ),
     }
     result = explore(worlds[name], sample=10**9)

@@ -93,6 +93,7 @@ TEETH = [
     ("R2", "put back", "S14", 9),
     ("R11", "put back", "S5", 9),
     ("R13", "put back", "S16", 11),
+    ("R17", "lost raise", "L1", 9),
     ("R26", "put back", "S14", 10),
 ]
 
