@@ -14,7 +14,7 @@ from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.versions import parse_version
 from peerupgrade.errors import ConfigError, DataError
 
-MEMORY = Memory("t", "p", "t", 3, ClusterRecord("g", 4, 5, acting=parse_version("1.0")), 6)
+MEMORY = Memory("t", ("p", "o"), "t", 3, ClusterRecord("g", 4, 5, acting=parse_version("1.0")), 6)
 
 
 @pytest.fixture(params=["file", "memory"])

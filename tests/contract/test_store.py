@@ -955,8 +955,8 @@ class TestLock:
 
     @pytest.mark.asyncio
     async def test_ends_by_itself(self, stage):
-        await stage.ask_lock(Acquire("m1", 1))
-        await asyncio.sleep(0.01)
+        await stage.ask_lock(Acquire("m1", 100))
+        await asyncio.sleep(0.15)
         assert not (await stage.ask_lock(Extend("m1", HOUR_MS, 3))).granted
         assert not (await stage.ask_lock(Release("m1"))).granted
         assert (await stage.ask_lock(Acquire("n1", HOUR_MS))).granted
