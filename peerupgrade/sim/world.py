@@ -108,6 +108,7 @@ class Machine:
     step_fails: int = 0
     codec_fails: bool = False
     disk_full: bool = False
+    saved_until_s: float = 0.0  # one save after another, in the order in which they were decided
     operations: Operations = field(default_factory=Operations)
     timers: dict[Timer, int] = field(default_factory=dict)  # the token of each that is set
     backlog: list[Callable[[], None]] = field(default_factory=list)  # of a paused process
@@ -418,7 +419,9 @@ class World:
                 machine, self.rng.uniform(0.0001, 0.002), effect, Remembered(effect.memory)
             )
 
-        self.agenda.after(self.rng.uniform(0.0001, 0.004), saved)
+        took_s = self.rng.uniform(0.0001, 0.004)
+        machine.saved_until_s = max(self.agenda.now_s, machine.saved_until_s) + took_s
+        self.agenda.after(machine.saved_until_s - self.agenda.now_s, saved)
 
     def _switch(self, machine: Machine, effect: Switch) -> None:
         result: Input = Switched(effect.attempt)
