@@ -8,7 +8,10 @@ from peerupgrade.sim.faults.hand import Hand
 from peerupgrade.sim.world import Machine, Trap
 
 _PAUSES_S = (0.2, 1.0, 4.0, 12.0, 25.0)
-_WEIGHTS = [4 if " commit " in point else 1 for point in CRASH_POINTS]  # commits are rare
+# Commits are rare, and those that take something back are rarer.
+_WEIGHTS = [
+    16 if "withdrawn" in point else 4 if " commit " in point else 1 for point in CRASH_POINTS
+]
 _FLAPS = 4
 
 
