@@ -152,6 +152,13 @@ def written_once(
     return None
 
 
+def rises(latest: tuple[int, int], epoch: int, revision: int) -> str | None:
+    """S4 in one line of commits: each is above the one before it, by epoch, then by revision."""
+    if (epoch, revision) <= latest:
+        return f"S4: epoch {epoch} and revision {revision} come after {latest[0]} and {latest[1]}"
+    return None
+
+
 def node_not_back(
     node_id: str, highest: Version | None, version: Version, *, store_lost: bool
 ) -> str | None:
@@ -191,6 +198,14 @@ def nobody_locked_out(acting: Version, stopped: Mapping[str, Version]) -> str | 
     for node_id, installed in stopped.items():
         if installed < acting:
             return f"S14: raised to {acting}, {node_id} is stopped and has {installed}"
+    return None
+
+
+def nobody_away_passed(members: Iterable[Member]) -> str | None:
+    """S14, by R26: no raise while a member is away: it may come back with less."""
+    for member in members:
+        if member.standing is Standing.AWAY:
+            return f"S14: raised while {member.id} is away, and may come back with less"
     return None
 
 

@@ -20,12 +20,14 @@ from peerupgrade.core.invariants import (
     excluded_stays_out,
     hold_holds,
     mutually_understood,
+    nobody_away_passed,
     nobody_passed,
     node_not_back,
     remembered_first,
+    rises,
     within_supported,
 )
-from peerupgrade.core.record import ClusterRecord, Member, Standing
+from peerupgrade.core.record import ClusterRecord, Member
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -41,7 +43,7 @@ from peerupgrade.core.requests import (
     SetHold,
 )
 from peerupgrade.core.versions import Version
-from peerupgrade.sim.checker import ViolationError, hold
+from peerupgrade.sim.checker import hold
 from peerupgrade.sim.fingerprint import Remarks
 from peerupgrade.sim.stage import Happened, Host, Served, Stage
 
@@ -185,8 +187,8 @@ def _served(stage: Stage, ghost: Ghost, served: Served) -> Ghost:
         case Claim(), Claimed(epoch=epoch, view=view):
             assert view.record is not None
             new = view.record is not served.before
-            if new and epoch <= ghost.newest[0]:
-                raise ViolationError(f"S4: epoch {epoch} is not above {ghost.newest[0]}")
+            if new:
+                hold(rises(ghost.newest, epoch, 0))  # the epoch itself must be a new one
             return replace(ghost, newest=(epoch, view.record.revision)) if new else ghost
         case Admit(id=name), Admitted():
             return _joined(ghost, name)
@@ -218,8 +220,7 @@ def _committed(stage: Stage, ghost: Ghost, step: str, served: Served) -> Ghost:
     assert record is not None
     assert before is not None
     newest = (record.epoch, record.revision)
-    if newest <= ghost.newest:
-        raise ViolationError(f"S4: epoch and revision {newest} come after {ghost.newest}")
+    hold(rises(ghost.newest, *newest))
     held = ghost.held and not (record.hold is None and before.hold is not None)
     converted = max(filter(None, (ghost.converted, record.data)), default=None)
     ghost = replace(ghost, newest=newest, held=held, converted=converted)
@@ -233,9 +234,7 @@ def _committed(stage: Stage, ghost: Ghost, step: str, served: Served) -> Ghost:
 
 
 def _raised(stage: Stage, ghost: Ghost, acting: Version, members: Mapping[str, Member]) -> None:
-    for known in members.values():
-        if known.standing is Standing.AWAY:
-            raise ViolationError(f"S14: raised while {known.id} may come back with less")
+    hold(nobody_away_passed(members.values()))
     serving = {}
     for name in ghost.members - ghost.forgotten:  # if the forgotten operate, S1 sees it
         host, member = stage.hosts[name], members.get(name)

@@ -108,24 +108,24 @@ class Faults:
 
     async def _replace_node(self, fault):
         """Its machine is gone; another one with another name takes its place."""
-        place = self._place(fault)
-        async with place.changing:
-            self._note(fault, place.name)
-            await place.kill()
-            await self._operator.exclude(place.name)
+
+        def rename(place):
             self._replaced += 1
             place.take_name(f"n{place.number}r{self._replaced}")
-            await asyncio.sleep(fault.for_s)
-            await place.start(place.installed, place.lowest)
+
+        await self._begin_anew(fault, rename)
 
     async def _lose_disk(self, fault):
         """Its machine is gone; an empty one with its name takes its place."""
+        await self._begin_anew(fault, lambda place: place.lose_disk())
+
+    async def _begin_anew(self, fault, prepare):
         place = self._place(fault)
         async with place.changing:
             self._note(fault, place.name)
             await place.kill()
             await self._operator.exclude(place.name)
-            place.lose_disk()
+            prepare(place)
             await asyncio.sleep(fault.for_s)
             await place.start(place.installed, place.lowest)
 

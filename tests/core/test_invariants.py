@@ -25,6 +25,8 @@ BROKEN = {
     "S3 below": lambda: invariants.within_supported([node("a", "1.0", lowest="1.1")]),
     "S4 epoch": lambda: invariants.given_once({("g", 7): "one"}, "g", 7, "other"),
     "S4 write": lambda: invariants.written_once({("g", 7, 3)}, "g", 7, 3),
+    "S4 epoch back": lambda: invariants.rises((7, 3), 6, 4),
+    "S4 revision again": lambda: invariants.rises((7, 3), 7, 3),
     "S5": lambda: invariants.node_not_back("a", V("2.0"), V("1.0"), store_lost=False),
     "S5 memory": lambda: invariants.remembered_first("a", V("2.0"), record("1.0")),
     "S5 no memory": lambda: invariants.remembered_first("a", V("2.0"), None),
@@ -50,6 +52,7 @@ BROKEN = {
     "S12": lambda: invariants.hold_holds(True, V("1.0"), V("2.0")),
     "S13": lambda: invariants.nobody_passed(V("2.0"), {"a": V("1.0")}),
     "S14": lambda: invariants.nobody_locked_out(V("2.0"), {"a": V("1.0")}),
+    "S14 away": lambda: invariants.nobody_away_passed([member("a", "2.0", standing=Standing.AWAY)]),
     "S15": lambda: invariants.within_budget({"a", "b"}, 1),
     "S16 version": lambda: invariants.complete_in_truth(ACTING_2, [member("a", "1.0")]),
     "S16 late": lambda: invariants.complete_in_truth(
@@ -65,6 +68,8 @@ HOLDS = {
     "S3": lambda: invariants.within_supported([node("a", "1.0"), node("b", "2.0")]),
     "S4 epoch": lambda: invariants.given_once({("g", 7): "one"}, "g", 7, "one"),
     "S4 write": lambda: invariants.written_once({("g", 7, 3)}, "other", 7, 3),
+    "S4 revision": lambda: invariants.rises((7, 3), 7, 4),
+    "S4 later epoch": lambda: invariants.rises((7, 3), 8, 1),
     "S5": lambda: invariants.node_not_back("a", V("1.0"), V("2.0"), store_lost=False),
     "S5 memory": lambda: invariants.remembered_first("a", V("2.0"), ACTING_2),
     "S6": lambda: invariants.data_readable(V("1.0"), [node("a", "2.0")]),
@@ -79,6 +84,7 @@ HOLDS = {
     "S12 no raise": lambda: invariants.hold_holds(True, V("1.0"), V("1.0")),
     "S13": lambda: invariants.nobody_passed(V("2.0"), {"a": V("2.0")}),
     "S14": lambda: invariants.nobody_locked_out(V("2.0"), {"a": V("2.0")}),
+    "S14 nobody away": lambda: invariants.nobody_away_passed([member("a", "1.0")]),
     "S15": lambda: invariants.within_budget({"a"}, 1),
     "S16": lambda: invariants.complete_in_truth(
         ACTING_2,

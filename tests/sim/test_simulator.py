@@ -4,12 +4,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
+import pytest
+
+from peerupgrade.core.effects import Memory, Remember
 from peerupgrade.sim import checker
 from peerupgrade.sim.campaign import Campaign, run_seeds
 from peerupgrade.sim.faults import FAULTS
+from peerupgrade.sim.plan import draw_config
 from peerupgrade.sim.run import run_seed
 from peerupgrade.sim.shrink import shrink
+from peerupgrade.sim.world import World
 
 SEEDS = range(500)
 
@@ -62,3 +68,15 @@ def test_the_same_seed_is_the_same_run_in_every_process():
 def test_the_readme_counts_the_kinds_of_faults():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert f"in virtual time: {len(FAULTS)} kinds of faults" in readme
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_machine_saves_in_the_order_in_which_it_was_decided(seed):
+    """As the runtime does; else a memory that was given up would lie over the newer one."""
+    world = World(draw_config(seed, 1), Random(seed), lambda *_: None)
+    machine = world.add("a", 0)
+    for number in range(20):
+        world._remember(machine, Remember(Memory(str(number))))
+    while world.agenda.step(1.0):
+        pass
+    assert machine.disk == Memory("19")

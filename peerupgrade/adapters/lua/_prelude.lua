@@ -44,13 +44,17 @@ local function publish(channel, message)
   redis.call('PUBLISH', channel, cjson.encode(message))
 end
 
-local function put(changes)
+local function set_fields(key, changes)
   local flat = {}
   for name, value in pairs(changes) do
     flat[#flat + 1] = name
     flat[#flat + 1] = value
   end
-  redis.call('HSET', RECORD, unpack(flat))
+  redis.call('HSET', key, unpack(flat))
+end
+
+local function put(changes)
+  set_fields(RECORD, changes)
 end
 
 -- One entry of the history; before is the acting version that was.

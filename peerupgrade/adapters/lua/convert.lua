@@ -34,12 +34,7 @@ elseif at.identity ~= identity then
 end
 
 local function keep()
-  local flat = {}
-  for name, value in pairs(at) do
-    flat[#flat + 1] = name
-    flat[#flat + 1] = value
-  end
-  redis.call('HSET', ABOUT, unpack(flat))
+  set_fields(ABOUT, at)
 end
 
 local full, converted = false, 0
