@@ -230,6 +230,12 @@ class Node:
         await self._until(lambda: self._core.membership.operating is not None)
 
     async def _until(self, reached: Callable[[], bool]) -> None:
+        error = await self._error_before(reached)
+        if error is not None:
+            raise error
+
+    async def _error_before(self, reached: Callable[[], bool]) -> BaseException | None:
+        """Wait; what ended the node first, kept at that moment: soon it may be stopped as well."""
         error: BaseException | None = None
 
         def over() -> bool:
@@ -240,8 +246,7 @@ class Node:
             return error is not None
 
         await self._waiters.until(over)
-        if error is not None:
-            raise error
+        return error
 
     def _ended(self) -> BaseException | None:
         """Why the node will not go on by itself; None while it may."""
@@ -259,8 +264,7 @@ class Node:
 
     async def ended(self) -> BaseException:
         """Wait until the node will not go on by itself, and say why."""
-        await self._waiters.until(lambda: self._ended() is not None)
-        error = self._ended()
+        error = await self._error_before(lambda: False)
         assert error is not None
         return error
 
