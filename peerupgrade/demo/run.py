@@ -28,6 +28,7 @@ from peerupgrade.demo.rollout import Rollout
 from peerupgrade.demo.screen import Lines, LiveTable
 from peerupgrade.errors import ExitCode
 
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REQUEST_S = 5.0
 _BEFORE_S = 1.0
 _AFTER_S = 2.0
@@ -61,11 +62,13 @@ async def _until_interrupted(options: _Options) -> int:
     async with AsyncExitStack() as stack:  # no interruption reaches it: it always ends everything
         demo = _Demo(options)
         work = asyncio.create_task(demo.run(stack))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _INTERRUPTIONS:
             asyncio.get_running_loop().add_signal_handler(number, work.cancel)
         await asyncio.wait((work,))
     if not work.cancelled():
         return work.result()
+    # Nothing is left to interrupt: an impatient second signal must not replace the exit code.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
     if demo.code is not None:  # it was left running, and has been told to end
         return demo.code
     print("peerupgrade: interrupted, every process of the demo has ended", file=sys.stderr)
