@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from peerupgrade.core.effects import Memory
+from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.requests import Heard, LockReply, LockRequest, Reply, Request
 
 
@@ -62,6 +63,14 @@ class Bus(Protocol):
             hear: called for everything heard, and with `Subscribed` after each (re)subscription.
             members: listen to the members' channel instead of the record's.
         """
+        ...
+
+
+class Transport(Protocol):
+    """Packets between nodes."""
+
+    def send(self, to: str, packet: Packet) -> None:
+        """Send a packet to `host:port`; it may not arrive, and that is not told."""
         ...
 
 

@@ -63,6 +63,8 @@ from peerupgrade.core.requests import (
     Resolved,
     ReturnSlot,
     Scan,
+    Seeds,
+    SeedsFound,
     SetHold,
     TakeSlot,
     Unverified,
@@ -82,6 +84,7 @@ from peerupgrade.wire import (
 _NAMES: Mapping[type[Request], str] = {
     Read: "read",
     ReadAll: "read_all",
+    Seeds: "seeds",
     Init: "init",
     Admit: "admit",
     Report: "report",
@@ -233,6 +236,8 @@ def _read_reply(raw: Sequence[Any]) -> Reply:
             return view
         case "all":
             return All(_snapshot(view, fields, *rest))
+        case "seeds":
+            return SeedsFound(tuple(rest[0]))
         case "admitted":
             incarnation, standing, rule = rest
             return Admitted(int(incarnation), Standing(standing), rule, view)

@@ -5,6 +5,7 @@ An effect that can fail names the input that reports it:
     CallStore      -> StoreReplied          CallLock   -> LockReplied
     Remember       -> Remembered            Switch     -> Switched | SwitchFailed
     Drain          -> Drained               RunBefore  -> BeforeDone | BeforeFailed
+    Tell           -> nothing: a packet may be lost
     WatchMembers   -> HeardOn(Subscribed)   SetTimer   -> TimerFired
     ConvertRecords -> RecordsConverted
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.pace import Felt
 from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.requests import (
@@ -48,6 +50,7 @@ class Part(StrEnum):
     MASTER = "master"
     MASTERSHIP = "mastership"
     CONVERSION = "conversion"
+    GOSSIP = "gossip"
 
 
 class Timer(StrEnum):
@@ -63,6 +66,10 @@ class Timer(StrEnum):
     LEASE = "lease"
     DECIDE = "decide"
     CONVERT = "convert"
+    PROBE = "probe"
+    SUSPICION = "suspicion"
+    HAND_ON = "hand_on"
+    SECOND_WAY = "second_way"
 
 
 # --- effects --------------------------------------------------------------------------------------
@@ -152,6 +159,14 @@ class ConvertRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a packet to another node; it may not arrive."""
+
+    to: str
+    packet: Packet
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Something that people and logs should know."""
 
@@ -175,6 +190,7 @@ Effect: TypeAlias = (
     | WatchMembers
     | RunBefore
     | ConvertRecords
+    | Tell
     | Emit
     | Stopped
 )
@@ -254,6 +270,13 @@ class HeardOn:
 
 
 @dataclass(frozen=True, slots=True)
+class PacketHeard:
+    """Another node said something."""
+
+    packet: Packet
+
+
+@dataclass(frozen=True, slots=True)
 class BeforeDone:
     """The `before` steps of a version have succeeded."""
 
@@ -323,6 +346,7 @@ Input: TypeAlias = (
     | SwitchFailed
     | Drained
     | HeardOn
+    | PacketHeard
     | BeforeDone
     | BeforeFailed
     | RecordsConverted

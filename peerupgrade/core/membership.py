@@ -86,6 +86,7 @@ class NodeConfig:
     lease_s: float = 0.0
     lease_margin_s: float = 1.0  # the longest guarded operation
     address: str = ""
+    gossip: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     # The collections that its program can convert, with the formats that it knows of each.
@@ -377,6 +378,7 @@ class Membership:
             lowest=self.config.lowest,
             lease_ms=self.config.store_lease_ms,
             address=self.config.address,
+            gossip=self.config.gossip,
             zone=self.config.zone,
             labels=self.config.labels,
             collections=self.config.collections,
@@ -446,6 +448,7 @@ class Membership:
             number=self._calls + 1,
             lease_ms=self.config.store_lease_ms,
             address=self.config.address,
+            gossip=self.config.gossip,
             zone=self.config.zone,
             labels=self.config.labels,
             collections=self.config.collections,

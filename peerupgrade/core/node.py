@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field
-from typing import assert_never
+from math import inf
+from typing import Literal, assert_never
 
 from peerupgrade.core.chance import Rng
 from peerupgrade.core.conversion import Converter
@@ -25,6 +26,7 @@ from peerupgrade.core.effects import (
     InstalledChanged,
     LockReplied,
     Memory,
+    PacketHeard,
     Part,
     RecordsConverted,
     Remembered,
@@ -39,14 +41,17 @@ from peerupgrade.core.effects import (
     Timer,
     TimerFired,
 )
+from peerupgrade.core.gossip.machine import Gossip, GossipConfig, carried
+from peerupgrade.core.gossip.packets import Heartbeat, Packet
 from peerupgrade.core.master import Master
 from peerupgrade.core.mastership import Mastership
-from peerupgrade.core.membership import Membership, NodeConfig
+from peerupgrade.core.membership import Membership, NodeConfig, NodeState
 from peerupgrade.core.pace import Pace
-from peerupgrade.core.record import Standing
+from peerupgrade.core.record import ClusterRecord, Standing, newer
 from peerupgrade.core.requests import (
     Beat,
     Claimed,
+    Done,
     DoubtHeard,
     ExcludedHeard,
     Freed,
@@ -57,6 +62,8 @@ from peerupgrade.core.requests import (
 )
 from peerupgrade.core.timers import Timers
 from peerupgrade.core.versions import Version
+
+_LOOK_S = 1.0  # so often at most does gossip make a node look at the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +84,15 @@ class Node:
     rng: Rng
     before_versions: frozenset[Version] = frozenset()
     pace: Pace = field(default_factory=Pace)
+    gossiping: GossipConfig | None = None
     timers: Timers = field(default_factory=Timers)
     membership: Membership = field(init=False)
     mastership: Mastership = field(init=False)
     master: Master = field(init=False)
     converter: Converter = field(init=False)
+    gossip: Gossip | None = None
+    _said: tuple[object, ...] = ()  # what gossip was told of this node
+    _looked_s: float = -inf  # when gossip last was a reason to look at the store
 
     def __post_init__(self) -> None:
         self.membership = Membership(self.config, self.memory, self.rng, self.timers)
@@ -92,6 +103,8 @@ class Node:
         quarantine_s = self.config.quarantine_ms / 1000
         self.master = Master(self.timers, quarantine_s, self.before_versions)
         self.converter = Converter(self.timers, self.config.collections, self.pace)
+        if self.gossiping is not None:
+            self.gossip = Gossip(self.gossiping, self.rng, self.timers)
 
     def handle(self, now: float, event: Input) -> list[Effect]:
         """Take one input.
@@ -117,6 +130,8 @@ class Node:
         record = self.membership.memory.record
         due = self.membership.origin if self.converter.is_due(record) else None
         effects += self.converter.follow(now, due, record)
+        if self.gossip is not None:
+            effects += self._follow_membership(now, self.gossip)
         return effects
 
     def clone(self, rng: Rng) -> Node:
@@ -155,6 +170,8 @@ class Node:
                 return self._timer(now, event)
             case HeardOn():
                 return self._heard(now, event)
+            case PacketHeard(packet):
+                return self._packet(now, packet) if self.gossip is not None else []
             case Remembered(memory):
                 return self.membership.remembered(now, memory)
             case RememberFailed(error):
@@ -205,7 +222,7 @@ class Node:
             case Part.MEMBERSHIP:
                 return self.membership.replied(now, event.call, event.reply, event.asked_s)
             case Part.MASTER:
-                return self.master.replied(now, event.call, event.reply)
+                return self._master_replied(now, event)
             case Part.MASTERSHIP:
                 if event.call != self.mastership.round:
                     return []
@@ -215,6 +232,8 @@ class Node:
                 return effects
             case Part.CONVERSION:
                 return self.converter.replied(now, event.call, event.reply)
+            case Part.GOSSIP:
+                return self.gossip.replied(now, event.reply) if self.gossip is not None else []
             case _:
                 assert_never(event.part)
 
@@ -241,7 +260,7 @@ class Node:
             case Timer.CONVERT:
                 return self.converter.go_on(now)
             case _:
-                assert_never(fired.timer)
+                return self._gossip_timer(now, fired.timer) if self.gossip is not None else []
 
     def _heard(self, now: float, event: HeardOn) -> list[Effect]:
         match event.heard:
@@ -280,7 +299,89 @@ class Node:
             effects += self.master.heard_beat(now, beat)
         return effects
 
+    # --- gossip -----------------------------------------------------------------------------------
+
+    def _gossip_timer(
+        self,
+        now: float,
+        timer: Literal[Timer.PROBE, Timer.SUSPICION, Timer.HAND_ON, Timer.SECOND_WAY],
+    ) -> list[Effect]:
+        assert self.gossip is not None
+        match timer:
+            case Timer.PROBE:
+                return self.gossip.probe(now)
+            case Timer.SUSPICION:
+                return self.gossip.suspicion_over(now)
+            case Timer.HAND_ON:
+                return self.gossip.hand_on(now)
+            case Timer.SECOND_WAY:
+                return self.gossip.second_way()
+            case _:
+                assert_never(timer)
+
+    def _follow_membership(self, now: float, gossip: Gossip) -> list[Effect]:
+        """Gossip says what this node is, once it was admitted, and which record it obeys."""
+        membership = self.membership
+        if not membership.registered:
+            stopped = membership.state is NodeState.STOPPED
+            return gossip.leave(now) if stopped else []
+        effects: list[Effect] = []
+        config = membership.config
+        said = (membership.incarnation, config, membership.operating, membership.standing)
+        if said != self._said:
+            self._said = said
+            effects += gossip.says(now, self._heartbeat(gossip.config.address))
+        record = membership.memory.record
+        if record is not None and _replaces(record, gossip.record):
+            effects += gossip.obeys(now, record, master=False)
+        return effects
+
+    def _heartbeat(self, address: str) -> Heartbeat:
+        config = self.membership.config
+        return Heartbeat(
+            config.id,
+            self.membership.incarnation,
+            0,
+            config.installed,
+            config.lowest,
+            address,
+            operating=self.membership.operating,
+            standing=self.membership.standing,
+            zone=config.zone,
+            labels=config.labels,
+        )
+
+    def _packet(self, now: float, packet: Packet) -> list[Effect]:
+        assert self.gossip is not None
+        effects = self.gossip.heard(now, packet)
+        record = carried(packet, self.gossip.record)
+        if record is None:
+            return effects
+        if not self.membership.obeys(record):  # R24
+            if now < self._looked_s + _LOOK_S:
+                return effects
+            self._looked_s = now
+            return effects + self.membership.doubt(now)
+        effects += self.gossip.obeys(now, record, master=False)
+        effects += self.gossip.passes_on(now, packet)
+        return effects + self._heard(now, HeardOn(RecordHeard(record)))
+
+    def _master_replied(self, now: float, event: StoreReplied) -> list[Effect]:
+        effects = self.master.replied(now, event.call, event.reply)
+        record = event.reply.view.record if isinstance(event.reply, Done) else None
+        if self.gossip is None or record is None or not self.membership.obeys(record):
+            return effects
+        if _replaces(record, self.gossip.record):
+            effects += self.gossip.obeys(now, record, master=True)
+            effects += self.membership.heard_record(now, record)
+        return effects
+
     @property
     def standing(self) -> Standing | None:
         """What the store was told last; None while not registered."""
         return self.membership.standing if self.membership.registered else None
+
+
+def _replaces(record: ClusterRecord, known: ClusterRecord | None) -> bool:
+    """True for a newer record, and for one of another cluster in this one's place."""
+    return known is None or record.generation != known.generation or newer(record, known)

@@ -123,6 +123,7 @@ class Member:
     lease_ms: int = 0  # 0: policy freeze, its registration never ends by itself
     lease_until_ms: int = 0
     address: str = ""
+    gossip: str = ""  # `host:port` where it gossips; "": it does not
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     # The collections that its program can convert, with the formats that it knows of each.

@@ -28,6 +28,17 @@ class ReadAll:
 
 
 @dataclass(frozen=True, slots=True)
+class Seeds:
+    """Where a few other members gossip, drawn at random.
+
+    `draw`: a random number, for a store that draws none itself.
+    """
+
+    id: str
+    draw: int
+
+
+@dataclass(frozen=True, slots=True)
 class Init:
     """Make the cluster record where there is none."""
 
@@ -50,6 +61,7 @@ class Admit:
     lowest: Version
     lease_ms: int = 0
     address: str = ""
+    gossip: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -181,6 +193,7 @@ class Attach:
 ControlRequest: TypeAlias = (
     Read
     | ReadAll
+    | Seeds
     | Init
     | Admit
     | Report
@@ -357,6 +370,13 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
+class SeedsFound:
+    """Answer to `Seeds`: `host:port` of each; empty: nobody else gossips."""
+
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """Registered. With `standing` STANDBY, `rule` says why it may not operate yet."""
 
@@ -524,6 +544,7 @@ DataReply: TypeAlias = (
 Reply: TypeAlias = (
     View
     | All
+    | SeedsFound
     | Admitted
     | Attached
     | Done

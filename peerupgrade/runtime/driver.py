@@ -42,6 +42,7 @@ from peerupgrade.core.effects import (
     Switch,
     Switched,
     SwitchFailed,
+    Tell,
     Timer,
     TimerFired,
     WatchMembers,
@@ -52,7 +53,7 @@ from peerupgrade.core.requests import Failed, Heard, LockReply
 from peerupgrade.data.formats import Formats
 from peerupgrade.data.latency import Latency
 from peerupgrade.errors import PeerUpgradeError
-from peerupgrade.ports import Bus, Clock, Disk, LockServer, Store
+from peerupgrade.ports import Bus, Clock, Disk, LockServer, Store, Transport
 from peerupgrade.runtime.guards import Guards
 from peerupgrade.runtime.hooks import Hooks
 
@@ -83,6 +84,7 @@ class Ports:
     bus: Bus
     disk: Disk
     clock: Clock
+    transport: Transport | None = None  # without one the node does not gossip
 
 
 class Driver:
@@ -183,22 +185,30 @@ class Driver:
                 self._set_timer(effect)
             case Remember(memory):
                 self._spawn(self._remember(memory))
-            case Switch():
-                self._spawn(self._switch(effect))
-            case Drain(version, attempt):
-                self._spawn(self._then(self._guards.drained(version), Drained(attempt)))
+            case Switch() | Drain() | RunBefore() | ConvertRecords():
+                self._ask_application(effect)
             case WatchMembers(on):
                 self._watch_members(on)
-            case RunBefore():
-                self._spawn(self._run_before(effect))
-            case ConvertRecords():
-                asyncio.get_running_loop().call_soon(self._convert, effect)
+            case Tell(to, packet):
+                assert self._ports.transport is not None, "only a node with a transport gossips"
+                self._ports.transport.send(to, packet)
             case Operate() | Emit():
                 self._emitted.append(_event(effect))
             case Stopped():
                 self.stopped.set()
             case _:
                 assert_never(effect)
+
+    def _ask_application(self, effect: Switch | Drain | RunBefore | ConvertRecords) -> None:
+        match effect:
+            case Switch():
+                self._spawn(self._switch(effect))
+            case Drain(version, attempt):
+                self._spawn(self._then(self._guards.drained(version), Drained(attempt)))
+            case RunBefore():
+                self._spawn(self._run_before(effect))
+            case ConvertRecords():
+                asyncio.get_running_loop().call_soon(self._convert, effect)
 
     async def _then(self, work: Awaitable[None], result: Input) -> None:
         await work

@@ -42,6 +42,7 @@ from peerupgrade.core.requests import (
     Exclude,
     Failed,
     Fenced,
+    Init,
     Leave,
     NotMember,
     Refused,
@@ -232,7 +233,11 @@ class Checker:
         if not world.store.with_replica or world.store.state.record is None:
             self.taken_down &= set(world.store.state.slots)  # a single server forgets slots, too
         self.notes.forget(world.store)
-        members = world.store.state.members
+        self._forget_members(world.store)
+
+    def _forget_members(self, store: SimStore) -> None:
+        """The store knows nothing any more of those who are missing."""
+        members = store.state.members
         for name, incarnation in self.members.items():
             if name not in members or members[name].incarnation != incarnation:
                 self.forgotten.add((name, incarnation))
@@ -265,9 +270,13 @@ class Checker:
             case Admit(id=name), Admitted(incarnation=incarnation):
                 self._joined(name, incarnation)
             case Attach(member=member), Attached(incarnation=incarnation):
-                self._joined(member.id, incarnation)
+                registered = store.state.members.get(member.id)
+                if registered is not None and registered.incarnation == incarnation:
+                    self._joined(member.id, incarnation)
             case Leave(id=name), Done():
                 self.members.pop(name, None)
+            case Init(), _:
+                self._forget_members(store)  # a cluster that had not formed yet begins anew
             case Exclude(id=name), Done() | Failed() if name not in store.state.members:
                 self.members.pop(name, None)
                 stone = store.state.excluded.get(name)

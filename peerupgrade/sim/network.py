@@ -8,7 +8,15 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
-from peerupgrade.core.effects import CallLock, CallStore, HeardOn, LockReplied, StoreReplied
+from peerupgrade.core.effects import (
+    CallLock,
+    CallStore,
+    HeardOn,
+    LockReplied,
+    PacketHeard,
+    StoreReplied,
+    Tell,
+)
 from peerupgrade.core.requests import (
     Failed,
     Heard,
@@ -41,6 +49,8 @@ class Link:
     bus_cut: bool = False  # only pub/sub is silent
     bus_reorders: bool = False
     delay_s: float = 0.0  # on top of everybody's
+    mute: bool = False  # nothing that it says reaches other nodes
+    deaf: bool = False  # it hears nothing of what other nodes say
     abandoned: SimStore | None = None  # it still talks to this old primary
     cut_until_s: float = 0.0  # when it was last cut off
     bus_free_s: float = 0.0  # pub/sub messages arrive in order
@@ -60,6 +70,7 @@ class Network:
     loss: float = 0.0
     duplication: float = 0.0
     delay_s: tuple[float, float] = CALM_DELAY_S
+    parted: frozenset[str] = frozenset()  # these machines and the others do not hear each other
     _uniform: Callable[[float, float], float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +79,7 @@ class Network:
     def calm(self) -> None:
         """Nothing is lost any more, and everything arrives soon."""
         self.loss = self.duplication = 0.0
+        self.parted = frozenset()
         self.delay_s = CALM_DELAY_S
 
     def delay(self, machine: Machine) -> float:
@@ -138,6 +150,24 @@ class Network:
         cut = to_store and machine.link.requests_cut
         if not cut and not self._lost():
             self.world.agenda.after(self.delay(machine), arrive)
+        if self.duplication and self.rng.random() < self.duplication:
+            self.world.agenda.after(self.delay(machine) * 20, arrive)
+
+    # --- between nodes ----------------------------------------------------------------------------
+
+    def tell(self, machine: Machine, tell: Tell) -> None:
+        """Carry a packet of gossip."""
+        place = tell.to
+        parted = (machine.place in self.parted) != (place in self.parted)
+        if machine.link.mute or parted or self._lost():
+            return
+
+        def arrive() -> None:
+            receiver = self.world.machines.get(place)
+            if receiver is not None and not receiver.link.deaf:
+                self.world.feed(receiver, PacketHeard(tell.packet))
+
+        self.world.agenda.after(self.delay(machine), arrive)
         if self.duplication and self.rng.random() < self.duplication:
             self.world.agenda.after(self.delay(machine) * 20, arrive)
 

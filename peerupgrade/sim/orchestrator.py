@@ -74,7 +74,9 @@ class Orchestrator:
         if not self._is_given(machine):
             self._later(self.begin)
         elif not self._may_get_newer(machine):
-            self._later(lambda: self._wait_for(machine.name, Outcome.UNUSED))
+            # A predecessor may have taken down what does not run: only what runs was left alone.
+            outcome = Outcome.UNUSED if machine.node is not None else Outcome.UP
+            self._later(lambda: self._wait_for(machine.name, outcome))
         else:
             world.observe(world, TakenDown(machine))
             world.feed(machine, Stop(leave=self.rng.random() < 0.5))
@@ -95,5 +97,6 @@ class Orchestrator:
 def _install(world: World, machine: Machine) -> None:
     """Its time to stop in order is over."""
     world.kill(machine)
-    machine.version += 1
+    if machine.version + 1 < len(world.versions):
+        machine.version += 1
     world.revive(machine)

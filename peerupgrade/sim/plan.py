@@ -21,6 +21,7 @@ _UPGRADES_S = (7.0, 22.0)
 _SYNC_S = (0.2, 2.0)  # how often the store's disk or replica gets what was written
 _ODDS = 0.4  # that a seed uses a kind of fault
 _TIMES_MAX = 4
+_GOSSIP_S = (0.0, 0.0, 0.0, 0.0, 2.0, 2.0, 0.5)  # it makes for many events
 _ARMED = (4, 12)  # crash points of each seed
 
 START, UPGRADE = "node started", "node upgraded"
@@ -56,6 +57,7 @@ def draw_config(seed: int, nodes: int) -> WorldConfig:
         lease_s=shape.choice((0.0, 0.0, 6.0)),
         with_replica=shape.random() < 0.5,
         bootstrap_expect=shape.choice((1, nodes)),
+        gossip_s=shape.choice(_GOSSIP_S),
     )
 
 

@@ -118,7 +118,7 @@ def _heal(world: World) -> None:
         if link.cut:
             link.cut_until_s = world.agenda.now_s
         link.requests_cut = link.answers_cut = link.locks_cut = False
-        link.bus_cut = link.bus_reorders = False
+        link.bus_cut = link.bus_reorders = link.mute = link.deaf = False
         link.delay_s, link.abandoned = 0.0, None
         if machine.node is not None:
             world.network.resubscribe(machine)
@@ -131,10 +131,25 @@ def _converged(world: World) -> bool:
     newest = max(machine.version for machine in world.machines.values())
     version = world.versions[newest]
     operating = world.operating()
+    if world.config.gossip_s and not _all_known(world):
+        return False
     return (
         record.acting == record.data == version
         and record.upgrade is None
         and not world.store.state.slots
         and len(operating) == len(world.machines)
         and all(node.version == version for node in operating)
+    )
+
+
+def _all_known(world: World) -> bool:
+    """Every node knows every other one as it is."""
+    rosters = [
+        machine.node.gossip.roster
+        for machine in world.machines.values()
+        if machine.node and machine.node.gossip
+    ]
+    everyone = tuple(sorted(world.machines))
+    return all(
+        roster.present == everyone and roster.digest == rosters[0].digest for roster in rosters
     )

@@ -47,6 +47,7 @@ from peerupgrade.core.effects import (
     StoreReplied,
     Switch,
     Switched,
+    Tell,
     Timer,
     TimerFired,
     WatchMembers,
@@ -456,7 +457,7 @@ class Stage:
             case Stopped():
                 host.ended = True
                 host.forget()
-            case Emit():
+            case Emit() | Tell():  # nobody gossips here
                 pass
             case ConvertRecords():
                 raise AssertionError("no program here has a collection")

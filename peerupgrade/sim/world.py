@@ -39,10 +39,12 @@ from peerupgrade.core.effects import (
     Switch,
     Switched,
     SwitchFailed,
+    Tell,
     Timer,
     TimerFired,
     WatchMembers,
 )
+from peerupgrade.core.gossip.machine import GossipConfig
 from peerupgrade.core.invariants import Operating
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
@@ -84,6 +86,7 @@ class WorldConfig:
     versions: tuple[str, ...] = ("1.0", "1.1", "2.0", "3.0")
     before: tuple[str, ...] = ("1.1", "2.0")  # the versions that have steps before them
     first_version: int = 0
+    gossip_s: float = 0.0  # from one probe to the next; 0: nobody gossips
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +96,7 @@ class Machine:
     name: str
     version: int  # index into the versions: what is installed on disk
     has_program: bool = True  # else it runs the agent alone, which has no codec and writes nothing
+    place: str = ""  # its address: differs between two machines of one name
     link: Link = field(default_factory=Link)
     disk: Memory = field(default_factory=Memory)
     disk_lost: bool = False  # at least once
@@ -160,7 +164,7 @@ class World:
         """A new machine, not yet started."""
         has_program = len(self.machines) < _PROGRAMS_MIN or self.rng.random() < _PROGRAMS
         drift = self.rng.uniform(0.999, 1.001)
-        machine = Machine(name, version, has_program, drift=drift)
+        machine = Machine(name, version, has_program, name, drift=drift)
         self.machines[name] = machine
         return machine
 
@@ -180,6 +184,7 @@ class World:
             lowest=self.lowest(machine.version),
             lease_s=self.config.lease_s,
             bootstrap_expect=self.config.bootstrap_expect,
+            gossip=machine.place if self.config.gossip_s else "",
             collections=(
                 {COLLECTION: formats(self, machine.version)} if machine.has_program else {}
             ),
@@ -190,6 +195,7 @@ class World:
             machine.disk,
             Random(self.rng.getrandbits(64)),
             frozenset(map(parse_version, self.config.before)),
+            gossiping=self._gossiping(machine),
         )
         if self.tracing:
             self.tell(f"{machine.name} starts with {config.installed}")
@@ -199,6 +205,10 @@ class World:
             self.application.begin(machine)
         self.feed(machine, Start())
         self.network.subscribe(machine, members=False)
+
+    def _gossiping(self, machine: Machine) -> GossipConfig | None:
+        interval_s = self.config.gossip_s
+        return GossipConfig(machine.place, interval_s=interval_s) if interval_s else None
 
     def kill(self, machine: Machine) -> None:
         """SIGKILL."""
@@ -361,6 +371,8 @@ class World:
                 self._remember(machine, effect)
             case Switch() | Drain() | RunBefore() | ConvertRecords():
                 self._in_application(machine, effect)
+            case Tell():
+                self.network.tell(machine, effect)
             case Operate() | Emit():
                 if self.tracing:
                     self.tell(of_effect(machine.name, effect))

@@ -74,6 +74,7 @@ put_member({
   lease_ms = ask.lease_ms,
   lease_until_ms = lease_until(ask.lease_ms),
   address = ask.address,
+  gossip = ask.gossip,
   zone = ask.zone,
   labels = ask.labels,
   collections = ask.collections,

@@ -36,11 +36,12 @@ from peerupgrade.core.requests import (
     Resolve,
     ReturnSlot,
     Scan,
+    Seeds,
     SetHold,
     TakeSlot,
     Write,
 )
-from peerupgrade.core.store.admission import admit, exclude, init, leave, report
+from peerupgrade.core.store.admission import admit, exclude, init, leave, report, seeds
 from peerupgrade.core.store.converting import audit, convert, resolve
 from peerupgrade.core.store.data import fetch, scan, write
 from peerupgrade.core.store.decisions import claim, commit, hold
@@ -95,6 +96,8 @@ def _control_reply(step: Step, request: ControlRequest) -> Reply:
             return step.view
         case ReadAll():
             return All(snapshot(step.state, step.now_ms, step.identity))
+        case Seeds():
+            return seeds(step, request)
         case Init():
             return init(step, request)
         case Admit():

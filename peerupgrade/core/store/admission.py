@@ -23,11 +23,22 @@ from peerupgrade.core.requests import (
     Refused,
     Reply,
     Report,
+    Seeds,
+    SeedsFound,
     Unverified,
 )
 from peerupgrade.core.store.state import Step
 
 TOMBSTONE_MS = 30 * 24 * 3600 * 1000  # far beyond any lease, any outage and any holiday
+_SEEDS = 6  # a few of them may be dead
+
+
+def seeds(step: Step, request: Seeds) -> Reply:
+    """Name a few members to begin with."""
+    members = list(step.state.members.values())
+    at = request.draw % len(members) if members else 0
+    drawn = (members[at:] + members[:at])[:_SEEDS]
+    return SeedsFound(tuple(one.gossip for one in drawn if one.gossip and one.id != request.id))
 
 
 def init(step: Step, request: Init) -> Reply:
@@ -125,6 +136,7 @@ def _admitted_member(
         lease_ms=request.lease_ms,
         lease_until_ms=step.now_ms + request.lease_ms if request.lease_ms else 0,
         address=request.address,
+        gossip=request.gossip,
         zone=request.zone,
         labels=request.labels,
         collections=request.collections,

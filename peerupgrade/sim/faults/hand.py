@@ -31,7 +31,7 @@ class Hand:
         return True
 
     def for_a_while(
-        self, thing: object, name: str, value: bool | float, low_s: float, high_s: float
+        self, thing: object, name: str, value: object, low_s: float, high_s: float
     ) -> None:
         """Set an attribute whose usual value is nothing, and take that back after a while."""
         setattr(thing, name, value)

@@ -78,6 +78,32 @@ def reconnect(hand: Hand, machine: Machine) -> None:
         hand.world.network.resubscribe(machine)
 
 
+def part(hand: Hand) -> bool:
+    """Two halves of the cluster do not hear each other's gossip; the store they both reach."""
+    network, places = hand.world.network, sorted(hand.world.machines)
+    if not hand.world.config.gossip_s:
+        return False
+    half = frozenset(hand.rng.sample(places, len(places) // 2))
+    hand.for_a_while(network, "parted", half, 0.5, 10.0)
+    return True
+
+
+def mute(hand: Hand) -> bool:
+    """Other nodes do not hear one of them."""
+    return _disturb_gossip(hand, "mute")
+
+
+def deafen(hand: Hand) -> bool:
+    """One node does not hear the others."""
+    return _disturb_gossip(hand, "deaf")
+
+
+def _disturb_gossip(hand: Hand, how: str) -> bool:
+    return hand.world.config.gossip_s > 0 and hand.befall(
+        lambda machine: hand.for_a_while(machine.link, how, True, 0.5, 10.0)
+    )
+
+
 def silence_bus(hand: Hand) -> bool:
     """Pub/sub messages to one machine are eaten."""
     return _disturb_bus(hand, "bus_cut")

@@ -118,8 +118,9 @@ def start_impostor(hand: Hand) -> bool:
 
     def start(victim: Machine) -> None:
         machines = hand.world.machines
-        impostor = Machine(victim.name, hand.rng.randint(0, victim.version))
-        machines[f"{victim.name}*{len(machines)}"] = impostor
+        place = f"{victim.name}*{len(machines)}"
+        impostor = Machine(victim.name, hand.rng.randint(0, victim.version), place=place)
+        machines[place] = impostor
         hand.world.start(impostor)
 
     return hand.befall(start)
