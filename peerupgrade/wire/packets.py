@@ -14,6 +14,7 @@ is kept, and msgspec allocates as bytes come, not as they are announced.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeAlias, assert_never
 
@@ -41,6 +42,7 @@ TEXT_CHARS_MAX = 256  # of any other text
 LABELS_MAX = 32
 NEWS_MAX = 256  # heartbeats in one packet that is not a table
 HEARTBEATS_MAX = 16_384  # in a table
+_COUNT_MAX = 2**63 - 1
 _RECORD_BYTES_MAX = 64 * 1024
 _CACHED_BYTES_MAX = 512  # larger ones are read anew each time: what is kept stays below some MiB
 
@@ -52,7 +54,7 @@ _STANDING_NUMBERS = {standing: number for number, standing in enumerate(_STANDIN
 
 _Name = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 _Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
-_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Count = Annotated[int, Meta(ge=0, le=_COUNT_MAX)]
 _Bits = Annotated[int, Meta(ge=0)]  # 64 of them
 _News = Annotated[list[Raw], Meta(max_length=NEWS_MAX)]
 
@@ -215,12 +217,12 @@ class _RecordEncoder:
 
     def _encode(self, record: ClusterRecord) -> Raw:
         """As the store's hash, without what is as in any record; a version needs no key here."""
-        fields = {
+        texts = {
             name: text
             for name, text in record_to_fields(record).items()
             if text != _PLAIN_RECORD[name] and not name.endswith("_key")
         }
-        return Raw(_encode(fields))
+        return Raw(_encode(texts))
 
 
 _record_to_raw = _RecordEncoder()
@@ -235,8 +237,15 @@ def _record(raw: Raw) -> ClusterRecord | None:
 
 @lru_cache(maxsize=8)
 def _record_from_bytes(data: bytes) -> ClusterRecord | None:
-    fields = _decode_fields(data)
-    return None if fields is None else record_from_fields({"generation": "", **fields})
+    texts = _decode_fields(data)
+    if texts is None:
+        return None
+    record = record_from_fields({"generation": "", **texts})
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if isinstance(value, int) and not 0 <= value <= _COUNT_MAX:
+            raise DataError(f"field {one.name!r} of the record is {value!s:.40}")
+    return record
 
 
 # --- packets --------------------------------------------------------------------------------------

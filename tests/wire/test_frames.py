@@ -337,6 +337,8 @@ class TestHostile:
             (frame_of(3, *HEAD, 7, b"\xff", []), FrameFault.MALFORMED),
             (frame_of(4, *HEAD, {"revision": "x"}, "", []), FrameFault.MALFORMED),
             (frame_of(4, *HEAD, {"revision": "9" * 5000}, "", []), FrameFault.MALFORMED),
+            (frame_of(4, *HEAD, {"revision": "9" * 50}, "", []), FrameFault.MALFORMED),
+            (frame_of(4, *HEAD, {"epoch": "-1"}, "", []), FrameFault.MALFORMED),
             (frame_of(4, *HEAD, {"acting": "one"}, "", []), FrameFault.MALFORMED),
             (frame_of(4, *HEAD, {"hold": "[" * 10_000}, "", []), FrameFault.MALFORMED),
             (frame_of(4, *HEAD, {"master": "x" * 70_000}, "", []), FrameFault.MALFORMED),
