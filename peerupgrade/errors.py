@@ -6,7 +6,7 @@ sentence that says what is wrong and, in ``hint``, what to do about it.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import ClassVar
 
 
@@ -95,3 +95,31 @@ class ConflictError(PeerUpgradeError):
 
 class DataError(PeerUpgradeError):
     """When: stored data cannot be read. State after: unchanged. What to do: as the hint says."""
+
+
+class FrameFault(StrEnum):
+    """Why bytes from the network were refused."""
+
+    TOO_SHORT = "too_short"  # cut off
+    TOO_LARGE = "too_large"
+    NOT_A_FRAME = "not_a_frame"  # another program's
+    NEWER_VERSION = "newer_version"  # its sender says that this peerupgrade is too old to read it
+    PLAIN = "plain"  # not sealed, and this node has a keyring
+    UNKNOWN_KEY = "unknown_key"
+    NOT_AUTHENTIC = "not_authentic"  # changed on the way, forged, or of another cluster
+    REPLAYED = "replayed"  # heard before, or too old to tell
+    UNKNOWN_KIND = "unknown_kind"  # a packet that only a newer peerupgrade knows
+    MALFORMED = "malformed"  # authentic, and makes no sense
+    TOO_MANY = "too_many"  # from one source
+    TOO_SLOW = "too_slow"  # a stream that did not end in time
+
+
+class FrameError(PeerUpgradeError):
+    """When: bytes from the network are refused. State after: as if nothing had come.
+
+    What to do: count it by its `fault`; nothing is owed to the sender.
+    """
+
+    def __init__(self, fault: FrameFault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault

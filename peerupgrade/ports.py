@@ -6,12 +6,16 @@ the same answers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from peerupgrade.core.effects import Memory
 from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.requests import Heard, LockReply, LockRequest, Reply, Request
+from peerupgrade.errors import FrameFault
 
 
 class Store(Protocol):
@@ -66,11 +70,60 @@ class Bus(Protocol):
         ...
 
 
+class SendFault(StrEnum):
+    """Why a packet was not sent."""
+
+    NO_ADDRESS = "no_address"  # where it should go is no `host:port` with an IP address
+    NO_ROUTE = "no_route"  # the machine knows no way there
+    FULL = "full"  # the machine takes no more datagrams just now
+    BUSY = "busy"  # too many streams are being sent
+    NO_STREAM = "no_stream"  # no connection, or it broke
+    UNENCODABLE = "unencodable"  # it is too large even for a stream, or holds what is no text
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a transport has done since it began; the numbers only grow."""
+
+    sent: int = 0
+    heard: int = 0
+    unsent: Counter[SendFault] = field(default_factory=Counter)
+    refused: Counter[FrameFault] = field(default_factory=Counter)
+
+
 class Transport(Protocol):
-    """Packets between nodes."""
+    """Packets from node to node; any of them may be lost, come twice, late or out of order."""
+
+    @property
+    def address(self) -> str:
+        """`host:port` by which others reach it."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic:
+        """What it has done; read it whenever you like."""
+        ...
+
+    async def start(self, hear: Callable[[Packet, str], None]) -> None:
+        """Hear from now on.
+
+        Args:
+            hear: called for each packet, with the `host:port` that it came from, which need not be
+                one that hears.
+        """
+        ...
 
     def send(self, to: str, packet: Packet) -> None:
-        """Send a packet to `host:port`; it may not arrive, and that is not told."""
+        """Send without waiting; what cannot be sent is counted.
+
+        Args:
+            to: `host:port` with an IP address.
+            packet: news that are too many for one packet are left out, from the end on.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Hear and send nothing more."""
         ...
 
 

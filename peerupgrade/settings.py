@@ -15,6 +15,8 @@ from peerupgrade.errors import ConfigError
 
 _NAME_CHARS_MAX = 128
 _TTL_S_MIN = 0.6
+_SHOWN_CHARS_MAX = 128
+_LABELS_MAX = 32
 _LOCK_SERVERS = (1, 3, 5)
 
 
@@ -45,6 +47,11 @@ class Settings:
         listen: `host:port` of the HTTP interface; port 0: any free one; empty: none.
         token: secret that mutating calls need, and all calls when not on loopback.
         address: how others reach this node; shown to them. Empty: the HTTP address.
+        gossip: `host:port` where nodes talk to each other, by UDP and TCP; port 0: any free one;
+            empty: nowhere.
+        advertise: `host:port` by which other nodes reach `gossip`; port 0: the one of `gossip`.
+        join: `host:port` of nodes that gossip already; a name may have several addresses.
+        keyring: file with the keys of gossip; needed when not on loopback.
         zone, labels: shown to others.
     """
 
@@ -68,6 +75,10 @@ class Settings:
     listen: str = "127.0.0.1:0"
     token: str = field(default="", repr=False)
     address: str = ""
+    gossip: str = "127.0.0.1:0"
+    advertise: str = ""
+    join: tuple[str, ...] = ()
+    keyring: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -107,6 +118,36 @@ class Settings:
                     f"listen is {self.listen}, which others can reach, and there is no token",
                     hint="set PEERUPGRADE_TOKEN, or listen on 127.0.0.1",
                 )
+        self._check_gossip()
+        _check_shown(self.zone, self.labels)
+
+    def _check_gossip(self) -> None:
+        if not self.gossip:
+            for what in ("advertise", "join", "keyring"):
+                if getattr(self, what):
+                    raise ConfigError(
+                        f"{what} is given, and gossip is empty",
+                        hint=f"give gossip HOST:PORT, or no {what}",
+                    )
+            return
+        host, _ = split_address(self.gossip)
+        if not self.keyring and not is_loopback(host):
+            raise ConfigError(
+                f"gossip is {self.gossip}, which others can reach, and there is no keyring",
+                hint="make one with `peerupgrade keyring add --new --keyring FILE` and give"
+                " keyring FILE, or gossip on 127.0.0.1",
+            )
+        if self.advertise:
+            split_address(self.advertise)
+        elif is_everywhere(host):
+            raise ConfigError(
+                f"gossip is {self.gossip}, which is no address that others could reach",
+                hint="say in advertise how they reach this node",
+            )
+        for entry in self.join:
+            _, port = split_address(entry)
+            if not port:
+                raise ConfigError(f"join has {entry!r}", hint="give the port of its gossip")
 
 
 def check_name(what: str, value: str) -> None:
@@ -129,6 +170,18 @@ def _check_at_least(what: str, value: float, least: float) -> None:
         raise ConfigError(f"{what} is {value}", hint=f"give at least {least}")
 
 
+def _check_shown(zone: str, labels: Mapping[str, str]) -> None:
+    """Every packet carries them, and nodes refuse packets that have more."""
+    texts = [zone, *labels, *labels.values()]
+    if len(labels) > _LABELS_MAX or any(len(text) > _SHOWN_CHARS_MAX for text in texts):
+        raise ConfigError(
+            "zone and labels are too long",
+            hint=f"give at most {_LABELS_MAX} labels, of {_SHOWN_CHARS_MAX} characters each",
+        )
+    if any(text != text.encode(errors="replace").decode() for text in texts):
+        raise ConfigError("zone and labels are not all text", hint="give them in UTF-8")
+
+
 def split_address(address: str) -> tuple[str, int]:
     """`host:port` as two.
 
@@ -140,6 +193,14 @@ def split_address(address: str) -> tuple[str, int]:
     if not host or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"address {address!r} cannot be used", hint="give HOST:PORT")
     return host, int(port)
+
+
+def is_everywhere(host: str) -> bool:
+    """True if it stands for every address of this machine."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -12,9 +12,10 @@ import errno
 import secrets
 import time
 from collections.abc import Callable
-from itertools import islice
+from itertools import count, islice
 
 from peerupgrade.core.effects import Memory
+from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.requests import (
     Failed,
     Heard,
@@ -27,6 +28,7 @@ from peerupgrade.core.requests import (
 )
 from peerupgrade.core.store import LockState, StoreState, execute, execute_lock
 from peerupgrade.errors import UnavailableError
+from peerupgrade.ports import SendFault, Traffic
 
 Hear = Callable[[Heard], None]
 
@@ -177,6 +179,88 @@ class MemoryBus:
             await asyncio.get_running_loop().create_future()  # for ever
         finally:
             unsubscribe()
+
+
+class MemoryNetwork:
+    """Gossip between nodes in one event loop.
+
+    Attributes:
+        cut_off: addresses whose packets are lost, in both directions.
+    """
+
+    def __init__(self) -> None:
+        self.cut_off: set[str] = set()
+        self._hearing: dict[str, MemoryTransport] = {}
+        self._ports = count(1)
+
+    def transport(self) -> MemoryTransport:
+        """One more node's."""
+        return MemoryTransport(self, f"127.0.0.1:{next(self._ports)}")
+
+    def attach(self, transport: MemoryTransport) -> None:
+        """It hears from now on."""
+        self._hearing[transport.address] = transport
+
+    def detach(self, transport: MemoryTransport) -> None:
+        """It hears nothing any more."""
+        self._hearing.pop(transport.address, None)
+
+    def carry(self, source: str, to: str, packet: Packet) -> None:
+        """Later, as from a real network: never within what sent it."""
+        asyncio.get_running_loop().call_soon(self._deliver, source, to, packet)
+
+    def _deliver(self, source: str, to: str, packet: Packet) -> None:
+        receiver = self._hearing.get(to)
+        if receiver is not None and self.cut_off.isdisjoint((source, to)):
+            receiver.deliver(packet, source)
+
+
+class MemoryTransport:
+    """`ports.Transport` of a `MemoryNetwork`."""
+
+    def __init__(self, network: MemoryNetwork, address: str) -> None:
+        self._network = network
+        self._address = address
+        self._traffic = Traffic()
+        self._hear: Callable[[Packet, str], None] | None = None
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """`host:port` by which others reach it."""
+        return self._address
+
+    @property
+    def traffic(self) -> Traffic:
+        """What it has done."""
+        return self._traffic
+
+    async def start(self, hear: Callable[[Packet, str], None]) -> None:
+        """Hear from now on."""
+        self._hear = hear
+        self._network.attach(self)
+
+    def send(self, to: str, packet: Packet) -> None:
+        """Send without waiting; packets have no limit here."""
+        if self._closed:
+            return
+        host, _, port = to.rpartition(":")
+        if not host or not port.isdigit():
+            self._traffic.unsent[SendFault.NO_ADDRESS] += 1
+            return
+        self._traffic.sent += 1
+        self._network.carry(self._address, to, packet)
+
+    def deliver(self, packet: Packet, source: str) -> None:
+        """A packet has come."""
+        assert self._hear is not None
+        self._traffic.heard += 1
+        self._hear(packet, source)
+
+    async def aclose(self) -> None:
+        """Hear and send nothing more."""
+        self._closed = True
+        self._network.detach(self)
 
 
 class MemoryDisk:

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _app() -> App:
     from cyclopts import App, Group
 
-    from peerupgrade.cli import data
+    from peerupgrade.cli import data, keyring
     from peerupgrade.cli.cluster import history, status, why
     from peerupgrade.cli.demo import demo
     from peerupgrade.cli.doctor import doctor
@@ -124,6 +124,12 @@ def _app() -> App:
     for command in (data.show, data.pause, data.resume, data.retry, data.skip, data.delete):
         shared.command(command)
     app.command(shared)
+    app.command(keyring.keygen, group=change, help_epilogue="")
+    keys = App(name="keyring", group=change, help="The keys of gossip.", help_epilogue="")
+    keys.command(keyring.list_, name="list")
+    for change_keys in (keyring.add, keyring.use, keyring.remove):
+        keys.command(change_keys)
+    app.command(keys)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")
     return app
 

@@ -30,6 +30,7 @@ from peerupgrade.core.effects import (
     LockReplied,
     Memory,
     Operate,
+    PacketHeard,
     RecordsConverted,
     Remember,
     Remembered,
@@ -47,6 +48,7 @@ from peerupgrade.core.effects import (
     TimerFired,
     WatchMembers,
 )
+from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.node import Node
 from peerupgrade.core.requests import Failed, Heard, LockReply
@@ -159,6 +161,10 @@ class Driver:
 
     def _heard(self, heard: Heard, *, members: bool) -> None:
         self.feed(HeardOn(heard, members=members))
+
+    def heard_packet(self, packet: Packet, _source: str) -> None:
+        """Another node said something."""
+        self.feed(PacketHeard(packet))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

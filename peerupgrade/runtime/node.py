@@ -19,9 +19,11 @@ from types import TracebackType
 from typing import Self
 
 from peerupgrade.adapters.clock import unix_ms
+from peerupgrade.adapters.gossip_link import resolve
 from peerupgrade.adapters.redis_link import RedisLink
 from peerupgrade.core.blockers import all_blockers
 from peerupgrade.core.effects import Emit, InstalledChanged, Resign, SetAway, Stop
+from peerupgrade.core.gossip.machine import GossipConfig
 from peerupgrade.core.membership import NodeConfig, NodeState
 from peerupgrade.core.node import MastershipConfig
 from peerupgrade.core.node import Node as CoreNode
@@ -159,19 +161,29 @@ class Node:
 
     async def _start(self) -> None:
         self._ports, self._links = await self._stack.enter_async_context(connected(self.settings))
+        transport = self._ports.transport
+        gossiping = None
+        if transport is not None:
+            found = tuple(await resolve(self.settings.join))
+            gossiping = GossipConfig(transport.address, found)
         formats = {name: one.formats for name, one in self._collections.items()}
         known = {name: one.names for name, one in formats.items()}
         self._core = CoreNode(
-            config=replace(self._config, collections=known),
+            config=replace(
+                self._config, collections=known, gossip=gossiping.address if gossiping else ""
+            ),
             lock=MastershipConfig(len(self._ports.locks), self.settings.lock_ttl_s),
             memory=self._ports.disk.load(),
             rng=SystemRandom(),
             before_versions=self._hooks.before_versions,
             pace=Pace(full=self.settings.conversion_pace == "full"),
+            gossiping=gossiping,
         )
         program = Program(self._hooks, formats, self._latency)
         self._driver = Driver(self._core, self._ports, program, self._guards, self._after_input)
         self._driver.start()
+        if transport is not None:
+            await transport.start(self._driver.heard_packet)
 
     async def stop(self, *, leave: bool | None = None) -> None:
         """Drain, hand mastership over, and leave or stay as away; then close.

@@ -10,6 +10,7 @@ from pathlib import Path
 from peerupgrade.adapters.clock import BoottimeClock
 from peerupgrade.adapters.disk import FileDisk
 from peerupgrade.adapters.embedded import EmbeddedServer
+from peerupgrade.adapters.gossip_link import gossip_link
 from peerupgrade.adapters.redis_bus import RedisBus
 from peerupgrade.adapters.redis_link import RedisLink, parse_store_url
 from peerupgrade.adapters.redis_lock import RedisLockServer
@@ -78,4 +79,5 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Ports, list[Redis
             stack.push_async_callback(lock.aclose)
             locks.append(lock)
         bus = RedisBus(links[0], settings.cluster)
-        yield Ports(store, locks, bus, disk, BoottimeClock()), links
+        transport = await stack.enter_async_context(gossip_link(settings))
+        yield Ports(store, locks, bus, disk, BoottimeClock(), transport), links

@@ -482,6 +482,7 @@ def test_every_exit_code_is_documented(run):
         *(("data", word) for word in ("show", "pause", "resume", "retry", "skip", "delete")),
         ("history",),
         ("doctor",),
+        *(("keyring", word) for word in ("list", "add", "use", "remove")),
     ],
 )
 def test_the_help_of_each_command_has_an_example_within_80_columns(run, words):
@@ -497,11 +498,13 @@ def test_the_version(run):
 
 def test_help_is_there_at_once():
     heavy = "import sys; from peerupgrade.cli import main; main(['--help']);"
-    heavy += "print([m for m in ('aiohttp', 'redis', 'asyncio.events') if m in sys.modules])"
+    heavy += "heavy = ('aiohttp', 'redis', 'cryptography', 'asyncio.events');"
+    heavy += "print([m for m in heavy if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, check=True)
     loaded = done.stdout.decode().splitlines()[-1]
     assert "aiohttp" not in loaded
     assert "redis" not in loaded
+    assert "cryptography" not in loaded
 
 
 @pytest.mark.parametrize(
@@ -724,6 +727,10 @@ TEXTS = {
     "listen": "",
     "token": "secret",
     "address": "n7.example:1",
+    "gossip": "0.0.0.0:7946",
+    "advertise": "192.0.2.7:7946",
+    "join": "n1.example:7946 192.0.2.2:7946",
+    "keyring": "/etc/x/gossip.keys",
     "zone": "z1",
     "labels": "rack=r1 os=linux",
 }
@@ -748,6 +755,10 @@ EXPECTED = Settings(
     listen="",
     token="secret",
     address="n7.example:1",
+    gossip="0.0.0.0:7946",
+    advertise="192.0.2.7:7946",
+    join=("n1.example:7946", "192.0.2.2:7946"),
+    keyring="/etc/x/gossip.keys",
     zone="z1",
     labels={"rack": "r1", "os": "linux"},
 )
@@ -764,7 +775,7 @@ def test_every_setting_can_be_given_in_the_environment(run, started, monkeypatch
 def test_every_setting_but_the_token_can_be_given_as_a_flag(run, started):
     words = []
     for name, text in TEXTS.items():
-        several = name in ("lock_servers", "labels")
+        several = name in ("lock_servers", "labels", "join")
         for word in text.split() if several else [text]:
             words += [f"--{name.replace('_', '-')}", word] if name != "token" else []
     assert run("node", *words)[0] == 0
@@ -793,6 +804,10 @@ def test_every_setting_can_be_given_in_the_file(run, started, tmp_path):
         listen = ""
         token = "secret"
         address = "n7.example:1"
+        gossip = "0.0.0.0:7946"
+        advertise = "192.0.2.7:7946"
+        join = ["n1.example:7946", "192.0.2.2:7946"]
+        keyring = "/etc/x/gossip.keys"
         zone = "z1"
         labels = {rack = "r1", os = "linux"}
     """)
@@ -880,6 +895,30 @@ def test_a_wrong_variable_is_named(run, started, monkeypatch, variable, text):
         ((*REQUIRED, "--labels", "rack"), "--labels is 'rack': give KEY=VALUE"),
         ((*REQUIRED, "--config", "no.toml"), "cannot read no.toml: No such file"),
         ((*REQUIRED, "--token-file", "no"), "cannot read token_file no: No such file"),
+        (
+            (*REQUIRED, "--gossip", "192.0.2.1:7946"),
+            "gossip is 192.0.2.1:7946, which others can reach, and there is no keyring: make one",
+        ),
+        ((*REQUIRED, "--gossip", "n1.example:7946"), "which others can reach"),
+        (
+            (*REQUIRED, "--gossip", "0.0.0.0:7946", "--keyring", "k"),
+            "no address that others could reach: say in advertise",
+        ),
+        ((*REQUIRED, "--gossip", "[::]:7946", "--keyring", "k"), "say in advertise"),
+        ((*REQUIRED, "--gossip", "7946"), "address '7946' cannot be used: give HOST:PORT"),
+        ((*REQUIRED, "--advertise", "n1"), "address 'n1' cannot be used: give HOST:PORT"),
+        ((*REQUIRED, "--join", "n1"), "address 'n1' cannot be used: give HOST:PORT"),
+        ((*REQUIRED, "--join", "n1:0"), "join has 'n1:0': give the port of its gossip"),
+        *(
+            ((*REQUIRED, "--gossip", "", f"--{name}", "n1:1"), f"{name} is given, and gossip is")
+            for name in ("join", "advertise", "keyring")
+        ),
+        ((*REQUIRED, "--zone", "z" * 129), "zone and labels are too long"),
+        ((*REQUIRED, "--zone", "\udce9"), "zone and labels are not all text"),
+        (
+            (*REQUIRED, *(word for n in range(33) for word in ("--labels", f"l{n}=x"))),
+            "at most 32 labels, of 128 characters each",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line(run, started, words, said):

@@ -9,7 +9,14 @@ from peerupgrade.core.requests import Acquire, Commit
 from tests.core.builders import record
 
 NOT_A_NODES = (*get_args(requests.OperatorRequest), requests.Resolve, requests.Write)
-READS = (requests.Read, requests.ReadAll, requests.Fetch, requests.Scan, requests.Audit)
+READS = (
+    requests.Read,
+    requests.ReadAll,
+    requests.Seeds,
+    requests.Fetch,
+    requests.Scan,
+    requests.Audit,
+)
 # What leaves nothing behind that outlives the process.
 PASSING = (
     effects.CallStore,
@@ -17,6 +24,7 @@ PASSING = (
     effects.SetTimer,
     effects.WatchMembers,
     effects.Operate,
+    effects.Tell,
     effects.Emit,
     effects.Stopped,
 )
