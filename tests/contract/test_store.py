@@ -57,6 +57,8 @@ from peerupgrade.core.requests import (
     ReleaseHold,
     Report,
     ReturnSlot,
+    Seeds,
+    SeedsFound,
     SetHold,
     Subscribed,
     TakeSlot,
@@ -521,6 +523,31 @@ class TestAdmit:
         refused = await told(stage, admit(), Refused, "excluded")
         assert refused.tombstone.by == "ann"
         assert (await told(stage, admit(token="a2"), Admitted)).incarnation == 2
+
+
+class TestSeeds:
+    """Chance draws them, so the answers are not compared one by one."""
+
+    @pytest.mark.asyncio
+    async def test_are_where_other_members_gossip(self, stage):
+        store = stage.side.store
+        assert await store.call(Seeds("a", 0)) == SeedsFound(())
+        names = [f"n{number}" for number in range(12)]
+        await formed(stage, V1, *(admit(n, n, gossip=f"127.0.0.1:{n[1:]}") for n in names))
+        await stage.call(admit("silent", "silent"))
+        drawn = set()
+        for draw in range(100):
+            found = (await store.call(Seeds("n0", draw))).addresses
+            assert len(set(found)) == len(found) <= 6
+            drawn |= set(found)
+        assert drawn == {f"127.0.0.1:{number}" for number in range(1, 12)}
+
+    @pytest.mark.asyncio
+    async def test_a_member_keeps_its_gossip_through_a_doubt_about_the_store(self, stage):
+        await formed(stage, V1, admit("a", "a1", gossip="127.0.0.1:1"), admit("b", "b1"))
+        await stage.change_identity()
+        await told(stage, attach(stage, "a", gossip="127.0.0.1:2"), Attached)
+        assert await stage.side.store.call(Seeds("b", 0)) == SeedsFound(("127.0.0.1:2",))
 
 
 class TestReport:

@@ -1,10 +1,10 @@
 """Who does not answer any more.
 
-Theory of operation: in each interval a node pings one other, all of them in turn. If no answer
-comes in time it asks a few others to try, and tries again itself; if none of that helps, the node
-is suspected. The suspect hears of it and has a while to contradict; then it has failed. Whoever is
-slow itself accuses nobody: timers that fire late, different nodes that do not answer one after the
-other, and accusations that this node had to contradict all make it more patient.
+Theory of operation: in each interval a node pings one other. If no answer comes in time it asks a
+few others to try, and tries again itself; if none of that helps, the node is suspected. The suspect
+hears of it and has a while to contradict; then it has failed. Whoever is slow itself accuses
+nobody: timers that fire late, different nodes that do not answer one after the other, and
+accusations that this node had to contradict all make it more patient.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Detector:
 
         Args:
             now: in seconds.
-            others: everybody else who is there.
+            others: everybody else who is there, beginning with our neighbour.
 
         Returns:
             Whom it is about, and what is to be done; None: nobody is there, look again later.
@@ -150,7 +150,12 @@ class Detector:
         return target, Verdict.ASK
 
     def _in_turn(self, others: tuple[str, ...]) -> str:
-        """All of them once, before anyone twice, in an order of our own."""
+        """Every second time our neighbour, else all of them, in an order of our own.
+
+        So nobody waits longer than two intervals for somebody to look, however large the cluster.
+        """
+        if self._sequence % 2:
+            return others[0]
         count = len(others)
         if self._stride == 0 or gcd(self._stride, count) != 1:
             self._stride = self.rng.getrandbits(32) % count
