@@ -93,7 +93,7 @@ async def resolve(join: Sequence[str], timeout_s: float = RESOLVE_S) -> list[str
         failure = "no answer in time" if task in late else task.exception()
         if failure is None:
             found |= dict.fromkeys(task.result())
-        elif isinstance(failure, str | OSError):
+        elif isinstance(failure, str | OSError | UnicodeError):  # the latter: no name at all
             _log.warning("%s cannot be joined: no address found (%s)", entry, failure)
         else:
             raise failure
@@ -164,13 +164,15 @@ class GossipLink:
         return self._traffic
 
     async def start(self, hear: Hear) -> None:
-        """Hear from now on.
+        """Hear from now on; again: let another one hear.
 
         Args:
             hear: called for each packet, with the `host:port` that it came from; for a stream that
                 is not one that hears.
         """
-        self._hear = hear
+        began, self._hear = self._hear is not None, hear
+        if began:
+            return
         self._loop.add_reader(self._udp, self._readable)
         self._spawn(self._tasks, self._accept())
         if self._keys is not None:
@@ -353,9 +355,9 @@ async def _one_address(what: str, address: str) -> _SocketAddress:
     try:
         async with asyncio.timeout(RESOLVE_S):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: it cannot be a name
         raise ConfigError(
-            f"{what} is {address}, which has no address ({error.strerror or 'no answer in time'})",
+            f"{what} is {address}, which has no address ({str(error) or 'no answer in time'})",
             hint="give an IP address and a port",
         ) from error
     return str(found[0][4][0]), port

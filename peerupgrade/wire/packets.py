@@ -8,7 +8,9 @@ default. A kind that is unknown here is refused by its own fault; any other chan
 so its bytes are the key of a cache.
 
 Nothing here trusts a length: each array, map and text has a limit that is checked before anything
-is kept, and msgspec allocates as bytes come, not as they are announced.
+is kept, and msgspec allocates as bytes come, not as they are announced. It recurses, however, as
+far as the process allows, and one that allows much would crash; so whatever is long enough to be
+nested so deep is gone through by msgpack first, which has a stack of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeAlias, assert_never
 
 import msgspec
+from msgpack import Unpacker, UnpackException
 from msgspec import Meta, Raw, Struct
 
 from peerupgrade.core.gossip.packets import (
@@ -44,6 +47,7 @@ NEWS_MAX = 256  # heartbeats in one packet that is not a table
 HEARTBEATS_MAX = 16_384  # in a table
 _COUNT_MAX = 2**63 - 1
 _RECORD_BYTES_MAX = 64 * 1024
+_SHALLOW_BYTES = 1_500  # so many levels do no harm
 _CACHED_BYTES_MAX = 512  # larger ones are read anew each time: what is kept stays below some MiB
 
 # Their order is part of the format: new ones go to the end, under a higher `READABLE_BY`.
@@ -107,13 +111,23 @@ def packet_from_bytes(payload: bytes) -> Packet:
         raise FrameError(
             FrameFault.UNKNOWN_KIND, f"packets of kind {payload[0]} are not known to this version"
         )
+    body = memoryview(payload)[1:]
     try:
-        return kind.build(kind.decode(memoryview(payload)[1:]))
+        if len(body) > _SHALLOW_BYTES:
+            _check_depth(body)
+        return kind.build(kind.decode(body))
     # A wrong type, half a character, a number of 5,000 digits, arrays in arrays without end.
-    except (DataError, VersionError, ValueError, RecursionError) as error:
+    except (DataError, VersionError, ValueError, RecursionError, UnpackException) as error:
+        reason = str(error) or type(error).__name__
         raise FrameError(
-            FrameFault.MALFORMED, f"a packet of kind {payload[0]} makes no sense ({error})"
+            FrameFault.MALFORMED, f"a packet of kind {payload[0]} makes no sense ({reason})"
         ) from error
+
+
+def _check_depth(body: memoryview) -> None:
+    unpacker = Unpacker(max_buffer_size=len(body))
+    unpacker.feed(body)
+    unpacker.skip()  # fails with more than 1,024 levels
 
 
 def heartbeat_bytes(beat: Heartbeat) -> int:
