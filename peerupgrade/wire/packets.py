@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeAlias, assert_never
 
 import msgspec
-from msgpack import Unpacker, UnpackException
+from msgpack import Unpacker, UnpackException  # type: ignore[import-untyped]
 from msgspec import Meta, Raw, Struct
 
 from peerupgrade.core.gossip.packets import (
