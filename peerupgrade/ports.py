@@ -105,7 +105,7 @@ class Transport(Protocol):
         ...
 
     async def start(self, hear: Callable[[Packet, str], None]) -> None:
-        """Hear from now on.
+        """Hear from now on; again: let another one hear.
 
         Args:
             hear: called for each packet, with the `host:port` that it came from, which need not be

@@ -22,7 +22,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, TypeAlias
 
@@ -85,15 +85,17 @@ async def resolve(join: Sequence[str], timeout_s: float = RESOLVE_S) -> list[str
     lookups = [asyncio.create_task(_look_up(host, port)) for host, port in wanted]
     if not lookups:
         return []
-    _, late = await asyncio.wait(lookups, timeout=timeout_s)
-    for task in late:
-        task.cancel()
+    try:
+        _, late = await asyncio.wait(lookups, timeout=timeout_s)
+    finally:
+        for task in lookups:
+            task.cancel()
     found: dict[str, None] = {}
     for entry, task in zip(join, lookups, strict=True):
         failure = "no answer in time" if task in late else task.exception()
         if failure is None:
             found |= dict.fromkeys(task.result())
-        elif isinstance(failure, str | OSError):
+        elif isinstance(failure, str | OSError | UnicodeError):  # the latter: no name at all
             _log.warning("%s cannot be joined: no address found (%s)", entry, failure)
         else:
             raise failure
@@ -164,13 +166,15 @@ class GossipLink:
         return self._traffic
 
     async def start(self, hear: Hear) -> None:
-        """Hear from now on.
+        """Hear from now on; again: let another one hear.
 
         Args:
             hear: called for each packet, with the `host:port` that it came from; for a stream that
                 is not one that hears.
         """
-        self._hear = hear
+        began, self._hear = self._hear is not None, hear
+        if began:
+            return
         self._loop.add_reader(self._udp, self._readable)
         self._spawn(self._tasks, self._accept())
         if self._keys is not None:
@@ -229,18 +233,16 @@ class GossipLink:
         self._spawn(self._sending, self._send_stream(target, frame))
 
     async def _send_stream(self, target: _SocketAddress, frame: bytes) -> None:
-        stream = socket.socket(self._udp.family, socket.SOCK_STREAM)
         try:
-            stream.setblocking(False)
-            async with asyncio.timeout(STREAM_S):
-                await self._loop.sock_connect(stream, target)
-                await self._loop.sock_sendall(stream, frame)
+            with socket.socket(self._udp.family, socket.SOCK_STREAM) as stream:
+                stream.setblocking(False)
+                async with asyncio.timeout(STREAM_S):
+                    await self._loop.sock_connect(stream, target)
+                    await self._loop.sock_sendall(stream, frame)
         except OSError as error:  # a time-out is one
             self._not_sent(SendFault.NO_STREAM, _to_text(target), error)
         else:
             self._traffic.sent += 1
-        finally:
-            stream.close()
 
     def _not_sent(self, fault: SendFault, to: str, error: Exception) -> None:
         self._traffic.unsent[fault] += 1
@@ -292,11 +294,13 @@ class GossipLink:
                 self._places.release()
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            self._spawn(self._tasks, self._receive(stream, source))
+            self._open[source[0]] += 1
+            task = self._spawn(self._tasks, self._receive(stream, source))
+            # Not at its end: one that is cancelled before it began has none.
+            task.add_done_callback(partial(self._give_back, stream, source[0]))
 
     async def _receive(self, stream: socket.socket, source: _SocketAddress) -> None:
         host = source[0]
-        self._open[host] += 1
         try:
             if self._open[host] > STREAMS_OF_ONE_SOURCE_MAX and not _is_here(host):
                 self._refuse(FrameError(FrameFault.TOO_MANY, "it opens too many streams"), source)
@@ -306,12 +310,13 @@ class GossipLink:
                 self._loop.call_soon(self._take, frame, source, STREAM_BYTES_MAX)
         except FrameError as error:
             self._refuse(error, source)
-        finally:
-            stream.close()
-            self._places.release()
-            self._open[host] -= 1
-            if not self._open[host]:
-                del self._open[host]
+
+    def _give_back(self, stream: socket.socket, host: str, _: asyncio.Task[None]) -> None:
+        stream.close()
+        self._places.release()
+        self._open[host] -= 1
+        if not self._open[host]:
+            del self._open[host]
 
     async def _read_frame(self, stream: socket.socket) -> bytes:
         """Everything until the peer closes; it announces no length that could be believed."""
@@ -337,10 +342,13 @@ class GossipLink:
             if keyring is not None:
                 self._frames.keyring = keyring
 
-    def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(
+        self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        return task
 
 
 # --- addresses and sockets ------------------------------------------------------------------------
@@ -353,9 +361,9 @@ async def _one_address(what: str, address: str) -> _SocketAddress:
     try:
         async with asyncio.timeout(RESOLVE_S):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: it cannot be a name
         raise ConfigError(
-            f"{what} is {address}, which has no address ({error.strerror or 'no answer in time'})",
+            f"{what} is {address}, which has no address ({str(error) or 'no answer in time'})",
             hint="give an IP address and a port",
         ) from error
     return str(found[0][4][0]), port

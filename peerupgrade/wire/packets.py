@@ -4,11 +4,13 @@ Theory of operation: a payload is one byte for the kind of packet and one msgpac
 has no names, so positions are what releases of peerupgrade agree on for ever: a newer one may only
 add to the end of an array, which an older one ignores, and gives what an older one did not send its
 default. A kind that is unknown here is refused by its own fault; any other change needs
-`frames.READABLE_BY` to rise. A heartbeat is an array of its own that mostly comes again and again,
-so its bytes are the key of a cache.
+`frames.READABLE_BY` to rise. Heartbeats, digests and records mostly come again and again, so their
+bytes are the keys of caches.
 
 Nothing here trusts a length: each array, map and text has a limit that is checked before anything
-is kept, and msgspec allocates as bytes come, not as they are announced.
+is kept, and msgspec allocates as bytes come, not as they are announced. It recurses, however, as
+far as the process allows, and one that allows much would crash; so whatever is long enough to be
+nested so deep is gone through by msgpack first, which has a stack of its own.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, TypeAlias, assert_never
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar, assert_never
 
 import msgspec
+from msgpack import Unpacker, UnpackException  # type: ignore[import-untyped]
 from msgspec import Meta, Raw, Struct
 
 from peerupgrade.core.gossip.packets import (
@@ -44,7 +47,8 @@ NEWS_MAX = 256  # heartbeats in one packet that is not a table
 HEARTBEATS_MAX = 16_384  # in a table
 _COUNT_MAX = 2**63 - 1
 _RECORD_BYTES_MAX = 64 * 1024
-_CACHED_BYTES_MAX = 512  # larger ones are read anew each time: what is kept stays below some MiB
+_SHALLOW_BYTES = 1_500  # so many levels do no harm
+_CACHED_BYTES_MAX = 1_024  # larger ones are read anew each time, so that some MiB are kept at most
 
 # Their order is part of the format: new ones go to the end, under a higher `READABLE_BY`.
 _CONDITIONS = (Condition.ALIVE, Condition.SUSPECT, Condition.FAILED, Condition.LEFT)
@@ -57,6 +61,8 @@ _Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 _Count = Annotated[int, Meta(ge=0, le=_COUNT_MAX)]
 _Bits = Annotated[int, Meta(ge=0)]  # 64 of them
 _News = Annotated[list[Raw], Meta(max_length=NEWS_MAX)]
+
+_T = TypeVar("_T")
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -107,18 +113,42 @@ def packet_from_bytes(payload: bytes) -> Packet:
         raise FrameError(
             FrameFault.UNKNOWN_KIND, f"packets of kind {payload[0]} are not known to this version"
         )
+    body = memoryview(payload)[1:]
     try:
-        return kind.build(kind.decode(memoryview(payload)[1:]))
+        if len(body) > _SHALLOW_BYTES:
+            _check_depth(body)
+        return kind.build(kind.decode(body))
     # A wrong type, half a character, a number of 5,000 digits, arrays in arrays without end.
-    except (DataError, VersionError, ValueError, RecursionError) as error:
+    except (DataError, VersionError, ValueError, RecursionError, UnpackException) as error:
+        reason = str(error) or type(error).__name__
         raise FrameError(
-            FrameFault.MALFORMED, f"a packet of kind {payload[0]} makes no sense ({error})"
+            FrameFault.MALFORMED, f"a packet of kind {payload[0]} makes no sense ({reason})"
         ) from error
+
+
+def _check_depth(body: memoryview) -> None:
+    unpacker = Unpacker(max_buffer_size=len(body))
+    unpacker.feed(body)
+    unpacker.skip()  # fails with more than 1,024 levels
 
 
 def heartbeat_bytes(beat: Heartbeat) -> int:
     """How many bytes one heartbeat takes in a payload."""
     return len(_encode(_heartbeat_to_array(beat)))
+
+
+# --- what comes again and again -------------------------------------------------------------------
+
+
+def _remembering(read: Callable[[bytes], _T], count: int) -> Callable[[Raw], _T]:
+    """`read`, which is called for bytes that are new only; so many are kept."""
+    remembered = lru_cache(maxsize=count)(read)
+
+    def read_or_remember(raw: Raw) -> _T:
+        data = bytes(raw)
+        return remembered(data) if len(data) <= _CACHED_BYTES_MAX else read(data)
+
+    return read_or_remember
 
 
 # --- heartbeats -----------------------------------------------------------------------------------
@@ -177,18 +207,11 @@ def _heartbeat_from_bytes(data: bytes) -> Heartbeat:
     )
 
 
-_heartbeat_seen = lru_cache(maxsize=4096)(_heartbeat_from_bytes)
+_heartbeat = _remembering(_heartbeat_from_bytes, 4096)
 
 
 def _heartbeats(raw: list[Raw]) -> tuple[Heartbeat, ...]:
-    return tuple(
-        [
-            _heartbeat_seen(data)
-            if len(data := bytes(one)) <= _CACHED_BYTES_MAX
-            else _heartbeat_from_bytes(data)
-            for one in raw
-        ]
-    )
+    return tuple([_heartbeat(one) for one in raw])
 
 
 def _version_to_text(version: Version | None) -> str:
@@ -228,15 +251,9 @@ class _RecordEncoder:
 _record_to_raw = _RecordEncoder()
 
 
-def _record(raw: Raw) -> ClusterRecord | None:
-    data = bytes(raw)
+def _record_from_bytes(data: bytes) -> ClusterRecord | None:
     if len(data) > _RECORD_BYTES_MAX:
         raise DataError(f"the record has {len(data):,} bytes, more than {_RECORD_BYTES_MAX:,}")
-    return _record_from_bytes(data)
-
-
-@lru_cache(maxsize=8)
-def _record_from_bytes(data: bytes) -> ClusterRecord | None:
     texts = _decode_fields(data)
     if texts is None:
         return None
@@ -246,6 +263,9 @@ def _record_from_bytes(data: bytes) -> ClusterRecord | None:
         if isinstance(value, int) and not 0 <= value <= _COUNT_MAX:
             raise DataError(f"field {one.name!r} of the record is {value!s:.40}")
     return record
+
+
+_record = _remembering(_record_from_bytes, 16)
 
 
 # --- packets --------------------------------------------------------------------------------------
@@ -258,9 +278,20 @@ class _Digest(Struct, array_like=True, gc=False, frozen=True):
     table: _Bits
 
 
+_decode_digest = msgspec.msgpack.Decoder(_Digest).decode
+
+
+def _digest_from_bytes(data: bytes) -> Digest:
+    digest = _decode_digest(data)
+    return Digest(digest.generation, digest.revision, digest.epoch, digest.table)
+
+
+_digest = _remembering(_digest_from_bytes, 256)
+
+
 class _Head(Struct, array_like=True, gc=False, frozen=True):
     sender: _Name
-    digest: _Digest
+    digest: Raw
 
 
 class _Ping(_Head, array_like=True, gc=False, frozen=True):
@@ -294,10 +325,6 @@ class _Table(_Head, array_like=True, gc=False, frozen=True):
     record: Raw
     answer: _Text
     heartbeats: Annotated[list[Raw], Meta(max_length=HEARTBEATS_MAX)]
-
-
-def _digest(digest: _Digest) -> Digest:
-    return Digest(digest.generation, digest.revision, digest.epoch, digest.table)
 
 
 def _ping(p: _Ping) -> Ping:

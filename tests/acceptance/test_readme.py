@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from peerupgrade.adapters.keyring_file import KeyringFile
+
 README = Path(__file__).parents[2] / "README.md"
 COMMAND = [str(Path(sys.executable).parent / "peerupgrade")]  # after . .venv/bin/activate
 
@@ -102,6 +104,21 @@ async def test_two_nodes_on_two_terminals(environment, server):
     finally:
         for terminal in (first, second):
             terminal.interrupt()
+
+
+def test_a_key_of_gossip_is_replaced(environment, tmp_path):
+    steps = [block for block in blocks("console") if "peerupgrade key" in block]
+    assert len(steps) == 4
+    subprocess.run(
+        ["sh", "-euc", "".join(steps)],
+        env={**environment, "PATH": f"{Path(COMMAND[0]).parent}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=40,
+        check=True,
+    )
+    (key,) = KeyringFile(tmp_path / "gossip.keys").load().keys
+    assert key.to_text() == (tmp_path / "new.key").read_text().strip()
 
 
 def status(environment):

@@ -172,7 +172,7 @@ async def test_a_defect_in_what_hears_does_not_end_the_hearing(listen):
         two.hear(packet, source)
         raise LookupError("a defect")
 
-    await two.link.start(fail)
+    await two.link.start(fail)  # instead of the first one
     one = await listen()
     for packet in (ACK, LARGE, PING):
         one.link.send(two.link.address, packet)
@@ -225,9 +225,10 @@ async def test_a_name_is_resolved_at_the_start(listen):
     assert ear.link.address in (f"127.0.0.1:{port_of(ear)}", f"[::1]:{port_of(ear)}")
 
 
-async def test_a_name_that_nobody_knows_is_said(listen):
-    with pytest.raises(ConfigError, match=r"gossip is no\.invalid:0, which has no address"):
-        await listen("no.invalid:0")
+@pytest.mark.parametrize("host", ["no.invalid", "x" * 300])
+async def test_a_name_that_nobody_knows_is_said(listen, host):
+    with pytest.raises(ConfigError, match=rf"gossip is {host}:0, which has no address \("):
+        await listen(f"{host}:0")
 
 
 @pytest.mark.parametrize(
@@ -598,7 +599,8 @@ async def test_a_name_may_have_several_addresses(monkeypatch):
 
 
 async def test_names_that_nobody_knows_are_logged(caplog):
-    assert await resolve(["no.invalid:1", "127.0.0.1:2"]) == ["127.0.0.1:2"]
+    assert await resolve(["no.invalid:1", "127.0.0.1:2", "x" * 300 + ":3"]) == ["127.0.0.1:2"]
+    assert "xx:3 cannot be joined: no address found" in caplog.text
     assert "no.invalid:1 cannot be joined: no address found" in caplog.text
 
 

@@ -16,7 +16,9 @@ def test_the_list_names_each_with_its_goals(capsys):
         assert all(f"goal: {goal}" in out for goal in one.goals)
 
 
-@pytest.mark.parametrize(("name", "scale"), [("collections", "0.02"), ("migration", "0.002")])
+@pytest.mark.parametrize(
+    ("name", "scale"), [("collections", "0.02"), ("gossip_packets", "0.01"), ("migration", "0.002")]
+)
 def test_each_runs_and_measures_what_its_goals_are_about(capsys, name, scale):
     assert main([name, "--scale", scale, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

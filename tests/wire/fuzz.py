@@ -19,7 +19,7 @@ from random import Random
 from peerupgrade.core.gossip.packets import Condition, Heartbeat
 from peerupgrade.core.record import Standing
 from peerupgrade.errors import FrameError, FrameFault
-from peerupgrade.wire.frames import DATAGRAM_BYTES_MAX, Frames
+from peerupgrade.wire.frames import DATAGRAM_BYTES_MAX, STREAM_BYTES_MAX, Frames
 from peerupgrade.wire.keyring import Keyring
 from peerupgrade.wire.packets import packet_to_bytes
 from tests.core.builders import V
@@ -45,6 +45,7 @@ _BOMBS = (
     b"\xcf" + b"\xff" * 8,
     b"\xc1",
 )
+_LARGE_BOMBS = (b"\x91" * 30_000, b"\x81\xa1x" * 10_000, b"\xdd\x00\x00\xff\xff" + b"\xc0" * 30_000)
 _VERSIONS = [V(text) for text in ("1.0", "1.0.0", "1.10", "2.0rc1", "3!1.2.post4.dev5+l.6")]
 _BY_PAYLOAD = {HEARD, FrameFault.MALFORMED, FrameFault.UNKNOWN_KIND, FrameFault.TOO_SHORT}
 
@@ -179,6 +180,12 @@ def bomb(a, index):
     return _sealed(a, payload[:at] + a.rng.choice(_BOMBS))
 
 
+def bomb_in_a_stream(a, index):
+    payload = a.payloads[index]
+    at = a.rng.randrange(1, len(payload) + 1)
+    return a.sealing._seal(payload[:at] + a.rng.choice(_LARGE_BOMBS)), _BY_PAYLOAD, None
+
+
 def record_of_nonsense(a, index):
     text = a.rng.choice((b"9" * 600, b"-1", b"[" * 500, b"{}", b'{"by":1}', b"\xff", b"1.0"))
     name = a.rng.choice((b"revision", b"acting", b"hold", b"upgrade", b"epoch", b"generation"))
@@ -216,6 +223,7 @@ def noise(a, index):
 _CASES = (
     *(valid, replayed, truncated, mutated_on_the_way, oversized, wrong_key, wrong_cluster),
     *(plain, newer_version, noise, record_of_nonsense, bomb, bomb),
+    bomb_in_a_stream,
     *(mutated_before_sealing,) * 5,
     *(spliced_before_sealing,) * 3,
 )
@@ -242,15 +250,16 @@ def run(count, seed=0, receiver=None):
     warm = 0.0
     for number in range(count):
         case, frame, allowed, packet = attacker.frame(number)
-        outcomes.note(case, _outcome(receiver, frame, packet), allowed, frame)
+        bytes_max = STREAM_BYTES_MAX if "stream" in case else DATAGRAM_BYTES_MAX
+        outcomes.note(case, _outcome(receiver, frame, bytes_max, packet), allowed, frame)
         if number == int(count * WARM_UP):
             warm = resident_mib()
     return outcomes, resident_mib() - warm
 
 
-def _outcome(receiver, frame, packet):
+def _outcome(receiver, frame, bytes_max, packet):
     try:
-        heard = receiver.open(frame, DATAGRAM_BYTES_MAX)
+        heard = receiver.open(frame, bytes_max)
         heartbeats_of(heard)
     except FrameError as error:
         return error.fault

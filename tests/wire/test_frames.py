@@ -1,9 +1,12 @@
 """Packets as frames, and frames of whoever sends them."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from collections import Counter
 from dataclasses import fields, replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -405,6 +408,30 @@ class TestHostile:
             "record": b"\x04\x95" + msgspec.msgpack.encode(HEAD)[1:] + tail,
         }[place]
         assert refused(Frames("blue"), plain_frame(payload)) is FrameFault.MALFORMED
+
+    def test_nesting_does_not_crash_a_process_that_allows_much(self):
+        program = f"""
+import sys
+sys.setrecursionlimit(10**7)
+from peerupgrade.errors import FrameError
+from peerupgrade.wire.frames import Frames
+from tests.wire.test_frames import plain_frame
+head = bytes.fromhex({packet_to_bytes(ACK).hex()!r})
+for depth in (1_000, 100_000, 4_000_000):
+    for start in (b"\\x03", head[:1] + b"\\x96" + head[2:]):
+        try:
+            Frames("blue").open(plain_frame(start + b"\\x91" * depth))
+        except FrameError as error:
+            print(error.fault)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.stdout.split(), done.returncode) == (["malformed"] * 6, 0)
 
     @pytest.mark.parametrize("bytes_max", [DATAGRAM_BYTES_MAX, STREAM_BYTES_MAX])
     def test_larger_ones_are_refused_unseen(self, bytes_max):
