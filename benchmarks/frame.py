@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 Figures: TypeAlias = Mapping[str, float]
 
-_FRAME = ("frame", "__main__", "cluster")
+_FRAME = ("frame", "__main__", "cluster", "gossip_worker", "serf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class Traffic:
     """What a transport has done since it began; the numbers only grow."""
 
     sent: int = 0
+    sent_bytes: int = 0  # of frames; what lies around them on the wire comes on top
     heard: int = 0
     unsent: Counter[SendFault] = field(default_factory=Counter)
     refused: Counter[FrameFault] = field(default_factory=Counter)

@@ -224,7 +224,11 @@ class GossipLink:
         except OSError as error:
             self._not_sent(SendFault.NO_ROUTE, to, error)
         else:
-            self._traffic.sent += 1
+            self._count_sent(len(datagram))
+
+    def _count_sent(self, size_bytes: int) -> None:
+        self._traffic.sent += 1
+        self._traffic.sent_bytes += size_bytes
 
     def _stream(self, target: _SocketAddress, frame: bytes) -> None:
         if len(self._sending) >= STREAMS_MAX:

@@ -221,9 +221,6 @@ class Checker:
     def _lost(self, world: World) -> None:
         """The store forgot. What was told to replicas or to a member's disk must come back."""
         record = world.store.state.record
-        remembered = [machine.disk.record for machine in world.machines.values()]
-        if not any(one and one.hold == self.held for one in [record, *remembered]):
-            self.held = None
         self.lost = True
         highest = max((node.version for node in world.operating()), default=None)
         acting = record.acting if record is not None else None
@@ -234,6 +231,12 @@ class Checker:
             self.taken_down &= set(world.store.state.slots)  # a single server forgets slots, too
         self.notes.forget(world.store)
         self._forget_members(world.store)
+
+    def _doubt_hold(self, world: World) -> None:
+        """A hold is as good as forgotten when nobody remembers it who could say so."""
+        said = [m.disk.record for m in world.machines.values() if not _silent(world, m)]
+        if not any(one and one.hold == self.held for one in [world.store.state.record, *said]):
+            self.held = None
 
     def _forget_members(self, store: SimStore) -> None:
         """The store knows nothing any more of those who are missing."""
@@ -270,11 +273,17 @@ class Checker:
             case Admit(id=name), Admitted(incarnation=incarnation):
                 self._joined(name, incarnation)
             case Attach(member=member), Attached(incarnation=incarnation):
+                self._forget_members(
+                    store
+                )  # a wiped store takes the memory in place of what it has
                 registered = store.state.members.get(member.id)
                 if registered is not None and registered.incarnation == incarnation:
                     self._joined(member.id, incarnation)
             case Leave(id=name), Done():
                 self.members.pop(name, None)
+            case Admit(id=name), Refused() if name not in store.state.members:
+                self.members.pop(name, None)  # it stood by while nobody knew better
+                self._kept_out(request, reply)
             case Init(), _:
                 self._forget_members(store)  # a cluster that had not formed yet begins anew
             case Exclude(id=name), Done() | Failed() if name not in store.state.members:
@@ -355,6 +364,8 @@ class Checker:
                 self._exercise("S13")
             case StepName.FLOOR_WITHDRAWN:
                 self._exercise("S14")
+            case StepName.VERIFIED:
+                self._doubt_hold(world)
             case StepName.COMPLETED:
                 self._completed(store, record)
             case _:

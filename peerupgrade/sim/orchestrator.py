@@ -74,8 +74,9 @@ class Orchestrator:
         if not self._is_given(machine):
             self._later(self.begin)
         elif not self._may_get_newer(machine):
-            # A predecessor may have taken down what does not run: only what runs was left alone.
-            outcome = Outcome.UNUSED if machine.node is not None else Outcome.UP
+            # A predecessor may have taken down what does not operate.
+            operates = any(node.id == machine.name for node in world.operating())
+            outcome = Outcome.UNUSED if operates else Outcome.UP
             self._later(lambda: self._wait_for(machine.name, outcome))
         else:
             world.observe(world, TakenDown(machine))

@@ -43,6 +43,7 @@ _SECOND_WAY_S, _SECOND_WAY_EACH_S = 0.005, 0.00003  # what pub/sub needs, and fo
 _RECONNECT_EVERY = 10  # probes
 _FORGET_S = 60.0  # who has gone is shown so long
 _RELAYED_MAX = 64  # probes of others that we take part in at a time
+_OWN_MAX = 2**32  # numbers of our own probes are not higher, those that we relay are
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Gossip:
     _introduced: bool = False  # somebody has told us everything
     _ticking: bool = False
     _probes: int = 0
+    _relayed_last: int = _OWN_MAX
     _relayed: dict[int, tuple[str, int]] = field(default_factory=dict)  # for whom we ping
     _gone_s: dict[str, float] = field(default_factory=dict)
 
@@ -218,14 +220,13 @@ class Gossip:
     def _asked_to_ping(self, asked: PingFor) -> list[Effect]:
         while len(self._relayed) >= _RELAYED_MAX:
             del self._relayed[next(iter(self._relayed))]
-        # Numbers of our own probes are positive.
-        number = min(self._relayed, default=0) - 1
-        self._relayed[number] = (asked.address, asked.sequence)
-        ping = Ping(self._id, self._digest, number, asked.target, self.config.address)
+        self._relayed_last += 1
+        self._relayed[self._relayed_last] = (asked.address, asked.sequence)
+        ping = Ping(self._id, self._digest, self._relayed_last, asked.target, self.config.address)
         return [Tell(asked.target_address, ping)]
 
     def _acknowledged(self, now: float, ack: Ack) -> list[Effect]:
-        if ack.sequence < 0:
+        if ack.sequence > _OWN_MAX:
             asked = self._relayed.pop(ack.sequence, None)
             if asked is None:
                 return []

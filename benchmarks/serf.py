@@ -1,0 +1,130 @@
+"""Agents of Serf, the peer that gossip is compared with, and what they tell of each other."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgpack
+
+HOW_TO_GET = "apt install serf"
+_JOIN_TIMEOUT_S = 60.0
+
+
+def is_installed() -> bool:
+    """Whether the program is there."""
+    return shutil.which("serf") is not None
+
+
+class SerfAgent:
+    """One agent, with its address and a connection that follows its events."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bind, self.rpc = _free_port(), _free_port()
+        self.process: asyncio.subprocess.Process
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+        self._numbers = itertools.count(1)
+        self._following: asyncio.Task[None]
+        self.seen_s: dict[tuple[str, str], float] = {}  # (event, node and its tag) -> when
+        self.members = {name}  # of itself it may have told before anybody listened
+
+    async def start(self) -> None:
+        """Begin, and listen to what it tells; another one may have taken a free port meanwhile."""
+        async with asyncio.timeout(_JOIN_TIMEOUT_S):
+            while not await self._try():
+                self.bind, self.rpc = _free_port(), _free_port()
+        self._ask("handshake", {"Version": 1})
+        self._ask("stream", {"Type": "member-join,member-update,member-failed,member-leave"})
+        self._following = asyncio.create_task(self._follow())
+
+    async def _try(self) -> bool:
+        self.process = await asyncio.create_subprocess_exec(
+            "serf", "agent", f"-node={self.name}", f"-bind=127.0.0.1:{self.bind}",
+            f"-rpc-addr=127.0.0.1:{self.rpc}", "-profile=lan", "-log-level=err",
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        while self.process.returncode is None:
+            try:
+                self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.rpc)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                return True
+        return False
+
+    def join(self, other: SerfAgent) -> None:
+        """Become a member of the other one's cluster."""
+        self._ask("join", {"Existing": [f"127.0.0.1:{other.bind}"], "Replay": False})
+
+    def set_tag(self, value: str) -> float:
+        """Change a tag; gives the moment."""
+        began_s = time.monotonic()
+        self._ask("tags", {"Tags": {"v": value}, "DeleteTags": []})
+        return began_s
+
+    def _ask(self, command: str, body: dict[str, Any]) -> None:
+        head = msgpack.packb({"Command": command, "Seq": next(self._numbers)})
+        self._writer.write(head + msgpack.packb(body))
+
+    async def _follow(self) -> None:
+        unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
+        while data := await self._reader.read(65536):
+            now_s = time.monotonic()
+            unpacker.feed(data)
+            for item in unpacker:
+                if isinstance(item, dict) and "Members" in item and "Event" in item:
+                    self._hear(item, now_s)
+
+    def _hear(self, item: dict[str, Any], now_s: float) -> None:
+        for member in item["Members"]:
+            name, tag = _text(member["Name"]), (member.get("Tags") or {}).get("v", "")
+            if item["Event"] == "member-join":
+                self.members.add(name)
+            key = (item["Event"], f"{name} {_text(tag)}".strip())
+            self.seen_s.setdefault(key, now_s)
+
+    async def stop(self) -> None:
+        """End it, at once."""
+        self._following.cancel()
+        self._writer.close()
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@asynccontextmanager
+async def serf_cluster(count: int) -> AsyncIterator[list[SerfAgent]]:
+    """Agents that all know each other; all are ended at the end."""
+    agents = [SerfAgent(f"s{number}") for number in range(count)]
+    started: list[SerfAgent] = []
+    try:
+        for agent in agents:
+            await agent.start()
+            started.append(agent)
+            if agent is not agents[0]:
+                agent.join(agents[0])
+        async with asyncio.timeout(_JOIN_TIMEOUT_S + count):
+            while any(len(agent.members) < count for agent in agents):
+                await asyncio.sleep(0.2)
+        await asyncio.sleep(2.0)  # what joining has stirred up settles
+        yield agents
+    finally:
+        await asyncio.gather(*(agent.stop() for agent in started))
