@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerupgrade.core.gossip.packets import Ack, Condition, Digest, Ping, Spread
@@ -108,6 +108,7 @@ def version_texts(packet):
 
 
 class TestRoundTrip:
+    @settings(deadline=None)
     @given(packets, st.sampled_from([None, KEYRING]))
     def test_every_packet_comes_back(self, packet, keyring):
         sender, receiver = Frames("blue", keyring), Frames("blue", keyring)
@@ -439,6 +440,7 @@ for depth in (1_000, 100_000, 4_000_000):
         assert refused(frames, bytes(bytes_max + 1), bytes_max) is FrameFault.TOO_LARGE
         assert refused(frames, bytes(bytes_max), bytes_max) is FrameFault.NOT_A_FRAME
 
+    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_any_bytes_give_a_packet_or_the_one_error(self, data):
         for frame in (data, plain_frame(data), b"\xb7\x01\x01\x01" + KEY.id + data):
@@ -446,6 +448,7 @@ for depth in (1_000, 100_000, 4_000_000):
                 with pytest.raises(FrameError):
                     frames.open(frame)
 
+    @settings(deadline=None)
     @given(packets, st.data())
     def test_a_payload_changed_anywhere_gives_a_packet_or_the_one_error(self, packet, data):
         payload = bytearray(packet_to_bytes(packet))
