@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME] [--scale 0.1] [--json] [--check]`; without a name it lists them.
+"""`python -m benchmarks [NAME] [--scale 0.1] [--out DIR] [--json] [--check]`; else it lists them.
 
 With --check the exit code is 1 if a goal was not reached.
 """
@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.frame import Benchmark, Figures, benchmarks
 
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", choices=sorted(known), help="which one to run")
     parser.add_argument("--scale", type=float, default=1.0, help="of the size; default 1")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="leave figures and plot there")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--check", action="store_true", help="fail if a goal is not reached")
     options = parser.parse_args(argv)
@@ -31,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     benchmark = known[options.name]
     figures = asyncio.run(_run(benchmark, options.scale))
     missed = [goal for goal in benchmark.goals if not goal.met(figures)]
+    if options.out is not None:
+        benchmark.keep(figures, options.out)
     if options.json:
         goals = {str(goal): goal not in missed for goal in benchmark.goals}
         print(json.dumps({"benchmark": benchmark.name, "figures": figures, "goals": goals}))

@@ -5,15 +5,21 @@ A benchmark is a module of this package with
     ABOUT   what it measures, one sentence
     GOALS   the bars, each about one figure
     run     `async def run(scale: float) -> Figures`; 1.0 is the size meant
+    plot    `def plot(figures: Figures, axes: Axes) -> None`, if there is something to draw
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Figures: TypeAlias = Mapping[str, float]
 
@@ -50,6 +56,26 @@ class Benchmark:
     about: str
     goals: Sequence[Goal]
     run: Callable[[float], Awaitable[Figures]]
+    plot: Callable[[Figures, Axes], None] | None = None
+
+    def keep(self, figures: Figures, folder: Path) -> None:
+        """Leave the figures in a folder: JSON, a table, and a picture if there is one to draw."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "figures.json").write_text(json.dumps(dict(figures), indent=2) + "\n")
+        rows = [f"| {name} | {value:,.3f} |" for name, value in figures.items()]
+        goals = [f"- {'reached' if goal.met(figures) else 'missed'}: {goal}" for goal in self.goals]
+        lines = [f"# {self.name}", "", self.about, "", "| figure | value |", "|---|---:|", *rows]
+        (folder / "table.md").write_text("\n".join([*lines, "", *goals, ""]))
+        if self.plot is not None:
+            _draw(self.plot, figures, folder / "plot.png")
+
+
+def _draw(plot: Callable[[Figures, Axes], None], figures: Figures, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(8, 5), layout="constrained")
+    plot(figures, picture.subplots())
+    picture.savefig(path, dpi=120)
 
 
 def benchmarks() -> dict[str, Benchmark]:
@@ -62,7 +88,8 @@ def benchmarks() -> dict[str, Benchmark]:
 
 def _load(name: str) -> Benchmark:
     module = import_module(f"benchmarks.{name}")
-    return Benchmark(name, module.ABOUT, module.GOALS, module.run)
+    plot = getattr(module, "plot", None)
+    return Benchmark(name, module.ABOUT, module.GOALS, module.run, plot)
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
