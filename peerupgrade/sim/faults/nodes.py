@@ -8,9 +8,11 @@ from peerupgrade.sim.faults.hand import Hand
 from peerupgrade.sim.world import Machine, Trap
 
 _PAUSES_S = (0.2, 1.0, 4.0, 12.0, 25.0)
-# Commits are rare, and those that take something back are rarer.
+# What is rarely come by is armed more often, so that somebody meets it. The first word counts.
+_RARE = {"withdrawn": 16, "codec": 8, "preparation": 8, "init": 4, "convert": 4, "commit": 4}
 _WEIGHTS = [
-    16 if "withdrawn" in point else 4 if " commit " in point else 1 for point in CRASH_POINTS
+    next((weight for word, weight in _RARE.items() if word in point.split()), 1)
+    for point in CRASH_POINTS
 ]
 _FLAPS = 4
 
