@@ -72,6 +72,11 @@ class Keys:
         """A set: the names of all collections."""
         return self._named("collections")
 
+    @property
+    def steps(self) -> str:
+        """A hash: the application's own steps of an upgrade, by their keys."""
+        return self._named("steps")
+
     def records(self, collection: str) -> str:
         """A hash: key -> record."""
         return self._named(f"data:{collection}")

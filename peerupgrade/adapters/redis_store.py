@@ -62,6 +62,7 @@ from peerupgrade.core.requests import (
     Resolve,
     Resolved,
     ReturnSlot,
+    SaveStep,
     Scan,
     SetHold,
     TakeSlot,
@@ -76,6 +77,7 @@ from peerupgrade.wire import (
     record_to_fields,
     request_to_fields,
     slot_from_fields,
+    step_from_fields,
     tombstone_from_fields,
 )
 
@@ -93,6 +95,7 @@ _NAMES: Mapping[type[Request], str] = {
     ReturnSlot: "return_slot",
     Claim: "claim",
     Commit: "commit",
+    SaveStep: "save_step",
     Attach: "attach",
     Audit: "audit",
     Resolve: "resolve",
@@ -186,7 +189,9 @@ class RedisStore:
         if isinstance(request, _ABOUT_DATA):
             names += keys.data(request.collection)
         elif isinstance(request, ReadAll):
-            names.append(keys.collections)
+            names += (keys.collections, keys.steps)
+        elif isinstance(request, SaveStep):
+            names.append(keys.steps)
         ask = msgspec.json.encode(_arguments(request)).decode()
         args = [keys.record_channel, keys.members_channel, ask]
         async with on.use(_NAMES[type(request)].replace("_", " ")) as client:
@@ -278,6 +283,7 @@ def _snapshot(
     excluded: list[str],
     now_ms: str,
     collections: list[Any],
+    steps: list[str],
 ) -> Snapshot:
     return Snapshot(
         record=view.record,
@@ -302,6 +308,7 @@ def _snapshot(
             name: _collection(_map(about), _map(parked), int(skipped))
             for name, about, parked, skipped in zip(*[iter(collections)] * 4, strict=True)
         },
+        steps={key: step_from_fields(_decoded(text)) for key, text in _map(steps).items()},
     )
 
 

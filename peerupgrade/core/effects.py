@@ -4,7 +4,7 @@ An effect that can fail names the input that reports it:
 
     CallStore      -> StoreReplied          CallLock   -> LockReplied
     Remember       -> Remembered            Switch     -> Switched | SwitchFailed
-    Drain          -> Drained               RunBefore  -> BeforeDone | BeforeFailed
+    Drain          -> Drained               RunSteps   -> StepsDone | StepsFailed
     WatchMembers   -> HeardOn(Subscribed)   SetTimer   -> TimerFired
     ConvertRecords -> RecordsConverted
 """
@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from peerupgrade.core.pace import Felt
-from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.record import ClusterRecord, Job
 from peerupgrade.core.requests import (
     Conversion,
     Heard,
@@ -135,10 +135,20 @@ class WatchMembers:
 
 
 @dataclass(frozen=True, slots=True)
-class RunBefore:
-    """Run the `before` steps of a version."""
+class RunSteps:
+    """Run the application's own steps of a job, in order, but for those that have succeeded.
 
-    version: Version
+    What they save carries `epoch` and `token`. Runs that were begun before end first.
+    """
+
+    job: Job
+    epoch: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopSteps:
+    """They are not due any more, or not this node's: interrupt them; there is no result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +183,8 @@ Effect: TypeAlias = (
     | Operate
     | Drain
     | WatchMembers
-    | RunBefore
+    | RunSteps
+    | StopSteps
     | ConvertRecords
     | Emit
     | Stopped
@@ -254,17 +265,19 @@ class HeardOn:
 
 
 @dataclass(frozen=True, slots=True)
-class BeforeDone:
-    """The `before` steps of a version have succeeded."""
+class StepsDone:
+    """All steps of a job have succeeded, and the store knows."""
 
-    version: Version
+    job: Job
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
-class BeforeFailed:
-    """A `before` step failed."""
+class StepsFailed:
+    """A step failed."""
 
-    version: Version
+    job: Job
+    epoch: int
     error: str
 
 
@@ -323,8 +336,8 @@ Input: TypeAlias = (
     | SwitchFailed
     | Drained
     | HeardOn
-    | BeforeDone
-    | BeforeFailed
+    | StepsDone
+    | StepsFailed
     | RecordsConverted
     | Start
     | InstalledChanged

@@ -53,6 +53,7 @@ class Admit:
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,32 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveStep:
+    """A master saves how far one of the application's own steps is.
+
+    Attributes:
+        phase, version, name: of the step.
+        checkpoint: JSON that only the step understands.
+        done, total: its progress.
+        number: grows with each save of a step.
+        finished: it has succeeded.
+        failure: why it has not.
+    """
+
+    token: str
+    epoch: int
+    phase: str
+    version: Version
+    name: str
+    checkpoint: str
+    done: int
+    total: int
+    number: int
+    finished: bool = False
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     """A node brings its memory to a store that may have lost writes.
 
@@ -192,6 +219,7 @@ ControlRequest: TypeAlias = (
     | ReturnSlot
     | Claim
     | Commit
+    | SaveStep
     | Attach
 )
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from peerupgrade.core.blockers import Blocker
-from peerupgrade.core.progress import Progress, all_progress
+from peerupgrade.core.progress import Progress, StepProgress, all_progress, step_progress
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
@@ -51,7 +51,7 @@ def node_json(status: NodeStatus) -> Json:
         "store_failure": status.store_failure,
         "quorum_lost": status.quorum_lost,
         "failure": status.failure,
-        "before_failure": status.before_failure,
+        "before_failure": status.step_failure,
         "master_silent_s": status.master_silent_s,
     }
 
@@ -85,6 +85,7 @@ def cluster_json(ledger: Ledger, status: NodeStatus) -> Json:
             str(version): by_version[version] for version in sorted(by_version, reverse=True)
         },
         "collections": collections_json(ledger),
+        "steps": steps_json(ledger),
         "blockers": len(ledger.blockers),
     }
 
@@ -95,6 +96,13 @@ def collections_json(ledger: Ledger) -> list[Json] | None:
         return None
     now_ms = ledger.snapshot.now_ms
     return [_progress(one) for one in all_progress(ledger.snapshot, now_ms)]
+
+
+def steps_json(ledger: Ledger) -> list[Json] | None:
+    """How far each of the application's own steps is; null if the store has never answered."""
+    if ledger.snapshot is None:
+        return None
+    return [_step(one) for one in step_progress(ledger.snapshot, ledger.snapshot.now_ms)]
 
 
 def record_json(record: ClusterRecord | None) -> Json:
@@ -246,6 +254,23 @@ def _progress(one: Progress) -> Json:
         "converter": one.view.converter or None,
         "parked": len(one.view.parked),
         "skipped": one.view.skipped,
+    }
+
+
+def _step(one: StepProgress) -> Json:
+    state = one.state
+    return {
+        "phase": state.phase,
+        "version": str(state.version),
+        "name": state.name,
+        "units": state.total,
+        "units_done": state.done,
+        "done": one.share,
+        "finished": bool(state.finished),
+        "failure": state.failure,
+        "remaining_s": None if state.finished else one.remaining_s,
+        **_time("began_at", state.began_at_ms),
+        **_time("saved_at", state.saved_at_ms),
     }
 
 

@@ -26,7 +26,7 @@ from peerupgrade.core.membership import NodeConfig, NodeState
 from peerupgrade.core.node import MastershipConfig
 from peerupgrade.core.node import Node as CoreNode
 from peerupgrade.core.pace import Pace
-from peerupgrade.core.record import ClusterRecord, Snapshot
+from peerupgrade.core.record import ClusterRecord, Phase, Snapshot
 from peerupgrade.core.refusals import explain
 from peerupgrade.core.requests import (
     All,
@@ -62,7 +62,8 @@ from peerupgrade.ports import Store
 from peerupgrade.runtime.doctor import examine
 from peerupgrade.runtime.driver import Driver, Ports, Program, wait_at_most
 from peerupgrade.runtime.guards import Guards
-from peerupgrade.runtime.hooks import Before, Hooks, OnActing
+from peerupgrade.runtime.hooks import Hooks, OnActing
+from peerupgrade.runtime.steps import Register, Steps
 from peerupgrade.runtime.waiters import Waiters
 from peerupgrade.runtime.world import connected
 from peerupgrade.settings import Settings, check_name
@@ -107,6 +108,7 @@ class Node:
             quarantine_s=settings.quarantine_s,
         )
         self._hooks = Hooks()
+        self._steps = Steps()
         self._guards = Guards()
         self._collections: dict[str, Collection] = {}
         self._latency = Latency()
@@ -162,14 +164,13 @@ class Node:
         formats = {name: one.formats for name, one in self._collections.items()}
         known = {name: one.names for name, one in formats.items()}
         self._core = CoreNode(
-            config=replace(self._config, collections=known),
+            config=replace(self._config, collections=known, steps=self._steps.versions),
             lock=MastershipConfig(len(self._ports.locks), self.settings.lock_ttl_s),
             memory=self._ports.disk.load(),
             rng=SystemRandom(),
-            before_versions=self._hooks.before_versions,
             pace=Pace(full=self.settings.conversion_pace == "full"),
         )
-        program = Program(self._hooks, formats, self._latency)
+        program = Program(self._hooks, self._steps, formats, self._latency)
         self._driver = Driver(self._core, self._ports, program, self._guards, self._after_input)
         self._driver.start()
 
@@ -367,9 +368,27 @@ class Node:
         """
         return self._hooks.on_acting(callback)
 
-    def before(self, version: str) -> Callable[[Before], Before]:
-        """Decorator: run a step, on the master, before the acting version rises to `version`."""
-        return self._hooks.before(version)
+    def before(self, version: str, *, name: str = "") -> Register:
+        """Decorator: run `async step(context)` once, before the acting version rises to `version`.
+
+        It runs on the master, begins again from its last checkpoint on the next one should that
+        die, and keeps the version from rising until it has succeeded: see `StepContext`.
+
+        Args:
+            version: of the release that needs it; one that is left out by a raise counts, too.
+            name: under which its progress is kept; by default that of the function.
+
+        Raises:
+            ConfigError: the name cannot be used, or is that of another step of the version.
+        """
+        return self._steps.register(Phase.BEFORE, version, name)
+
+    def migration(self, version: str, *, name: str = "") -> Register:
+        """Decorator: the same once all operate at `version`; the data version waits for it.
+
+        It is for shared data that is in no collection, and pauses with the conversion of those.
+        """
+        return self._steps.register(Phase.MIGRATION, version, name)
 
     def installed_changed(self, installed: str, lowest_supported: str | None = None) -> None:
         """Other software is installed on this node now.

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from peerupgrade.core.effects import CallStore, RunBefore, SetTimer, WatchMembers
+from peerupgrade.core.effects import CallStore, SetTimer, WatchMembers
 from peerupgrade.core.master import Master
 from peerupgrade.core.record import CollectionView, Hold, Upgrade
 from peerupgrade.core.requests import (
@@ -114,19 +114,6 @@ def test_a_fenced_master_writes_nothing_more():
     assert master.replied(1.0, asked.call, Fenced(View(record(), "server"))) == []
     assert master.fenced
     assert master.read_again(2.0) == []
-
-
-def test_before_steps_run_once_everything_else_is_ready():
-    raising = record(floor=V("2.0"), floor_revision=10)
-    view = snapshot(raising, member("a", "2.0"))
-    master, effects = began(view, before_versions=frozenset({V("2.0")}))
-    began_upgrade = requested(effects)[0]
-    assert began_upgrade.step == "upgrade began"
-    written = replace(began_upgrade.record, revision=11)
-    effects = master.replied(1.0, 2, Done(View(written, "server")))
-    assert RunBefore(V("2.0")) in effects
-    (commit,) = requested(master.before_done(2.0, V("2.0")))
-    assert commit.step == "before"
 
 
 def test_a_doubt_lasts_as_long_by_the_masters_own_clock():

@@ -86,12 +86,11 @@ class FakeNode:
             store_failure="",
             quorum_lost=False,
             failure="",
-            before_failure="",
+            step_failure="",
             master_silent_s=0.5,
             suspended_s=0.0,
             store_silent_s=0.0,
             quorum_lost_s=0.0,
-            before_failed_s=0.0,
         )
         self.is_live = True
         self.the_ledger = Ledger((OLDER,), True, NOW_MS, "", SNAPSHOT)

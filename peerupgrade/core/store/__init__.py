@@ -35,6 +35,7 @@ from peerupgrade.core.requests import (
     Request,
     Resolve,
     ReturnSlot,
+    SaveStep,
     Scan,
     SetHold,
     TakeSlot,
@@ -48,6 +49,7 @@ from peerupgrade.core.store.lock import execute_lock
 from peerupgrade.core.store.regression import attach
 from peerupgrade.core.store.slots import return_slot, take_slot
 from peerupgrade.core.store.state import LockState, Step, StoreState, snapshot
+from peerupgrade.core.store.steps import save_step
 
 __all__ = ["LockState", "StoreState", "execute", "execute_lock", "snapshot"]
 
@@ -109,6 +111,8 @@ def _control_reply(step: Step, request: ControlRequest) -> Reply:
             return claim(step, request)
         case Commit():
             return commit(step, request)
+        case SaveStep():
+            return save_step(step, request)
         case Attach():
             return attach(step, request)
         case _:

@@ -12,6 +12,7 @@ from peerupgrade.core.record import (
     Parked,
     Slot,
     Snapshot,
+    StepState,
     Tombstone,
 )
 from peerupgrade.core.requests import (
@@ -132,6 +133,7 @@ class StoreState:
     lock: LockState = field(default_factory=LockState)
     slots: dict[str, Slot] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
+    steps: dict[str, StepState] = field(default_factory=dict)  # by `StepState.key`
 
     def copy(self) -> StoreState:
         """A state that shares nothing that changes."""
@@ -143,6 +145,7 @@ class StoreState:
             lock=replace(self.lock),
             slots=dict(self.slots),
             collections={name: one.copy() for name, one in self.collections.items()},
+            steps=dict(self.steps),
         )
 
 
@@ -241,4 +244,5 @@ def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:
         excluded=dict(state.excluded),
         slots=dict(state.slots),
         collections={name: one.view() for name, one in state.collections.items()},
+        steps=dict(state.steps),
     )
