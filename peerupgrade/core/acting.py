@@ -8,6 +8,7 @@ the next master goes on where the last one died):
     before   the `before` steps of the target have succeeded
     raised   acting := target; everybody switches
     settled  every serving member has confirmed
+    audited  the replicas have all that was converted
     converted  no record in an older format is left, the migrations have succeeded: data version
              := target
     completed  acting == highest installed and nothing is left to do
@@ -46,6 +47,7 @@ class StepName(StrEnum):
     BEFORE = "before"
     RAISED = "raised"
     SETTLED = "settled"
+    AUDITED = "audited"
     CONVERTED = "converted"
     COMPLETED = "completed"
 
@@ -180,8 +182,8 @@ def _after_raise(
             return None
         if not progress.durable or (snapshot.collections and not progress.data_durable):
             # R18: first the replicas have all that was converted, then it counts for admission.
-            why = "again: the replicas have not confirmed it"
-            return Step(StepName.SETTLED, record, why, proves_data=True)
+            why = "nothing older is left; first the replicas confirm it"
+            return Step(StepName.AUDITED, record, why, proves_data=True)
         return Step(StepName.CONVERTED, replace(record, data=record.acting))
     if record.upgrade is not None and not record.raising and not settle_blockers(snapshot):
         # One that stands by may be older: it joined while the store had forgotten the version.

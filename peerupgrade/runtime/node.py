@@ -328,13 +328,32 @@ class Node:
         """
         wanted = parse_version(version)
 
-        def reached() -> bool:
-            record = self._core.membership.record
-            if record is None or record.acting is None or record.acting < wanted:
-                return False
-            return record.settled
+        def reached(record: ClusterRecord) -> bool:
+            return record.acting is not None and record.acting >= wanted and record.settled
 
-        await asyncio.wait_for(self._until(reached), timeout_s)
+        await self._record_is(reached, timeout_s)
+
+    async def migrated(self, version: str, timeout_s: float | None = None) -> None:
+        """Wait until all shared data is in the format of `version` or newer.
+
+        Raises:
+            TimeoutError, RefusedError: as for `settled`.
+        """
+        wanted = parse_version(version)
+
+        def reached(record: ClusterRecord) -> bool:
+            return record.data is not None and record.data >= wanted
+
+        await self._record_is(reached, timeout_s)
+
+    async def _record_is(
+        self, reached: Callable[[ClusterRecord], bool], timeout_s: float | None
+    ) -> None:
+        def holds() -> bool:
+            record = self._core.membership.record
+            return record is not None and reached(record)
+
+        await asyncio.wait_for(self._until(holds), timeout_s)
 
     def collection(self, name: str) -> Collection:
         """Shared data of this name; its formats are registered before the node starts.

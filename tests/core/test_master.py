@@ -174,8 +174,8 @@ def test_it_scans_from_end_to_end_before_the_data_version_rises():
     assert requested(effects)[0].cursor == "7"
     effects = audited(master, effects, Audited("0", 0))
     again = requested(effects)[0]
-    assert again.step == "settled"  # the replicas shall have what was converted
-    for durable, step in ((False, "settled"), (True, "converted")):
+    assert again.step == "audited"  # the replicas shall have what was converted
+    for durable, step in ((False, "audited"), (True, "converted")):
         written = Done(
             View(replace(again.record, revision=master.snapshot.record.revision + 1), "server"),
             durable,
@@ -196,7 +196,7 @@ def test_the_first_word_that_all_have_settled_proves_nothing_of_the_data():
     effects = master.replied(1.0, effects[-1].call, Done(View(settled, "server")))
     effects = read(master, effects, replace(with_notes({"2.0": 5}), record=settled))
     effects = audited(master, effects, Audited("0", 0))
-    assert requested(effects)[0].step == "settled"
+    assert requested(effects)[0].step == "audited"
 
 
 def test_a_scan_that_finds_something_older_begins_again():
