@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _app() -> App:
     from cyclopts import App, Group
 
-    from peerupgrade.cli import data
+    from peerupgrade.cli import data, upgrade
     from peerupgrade.cli.cluster import history, status, why
     from peerupgrade.cli.demo import demo
     from peerupgrade.cli.doctor import doctor
@@ -124,6 +124,11 @@ def _app() -> App:
     for command in (data.show, data.pause, data.resume, data.retry, data.skip, data.delete):
         shared.command(command)
     app.command(shared)
+    upgrading = App(
+        name="upgrade", group=change, help="An upgrade before it happens.", help_epilogue=""
+    )
+    upgrading.command(upgrade.rehearse)
+    app.command(upgrading)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")
     return app
 

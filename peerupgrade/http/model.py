@@ -27,6 +27,7 @@ from peerupgrade.core.record import (
 )
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import Version
+from peerupgrade.data.rehearsal import Rehearsal
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
 
 Json: TypeAlias = dict[str, Any]
@@ -180,6 +181,35 @@ def doctor_json(findings: list[Finding]) -> Json:
             }
             for finding in findings
         ]
+    }
+
+
+def rehearsal_json(found: list[Rehearsal]) -> Json:
+    """What became of the samples; `ok`: every record came through, there and back."""
+    return {
+        "ok": not any(one.failed for one in found),
+        "collections": [
+            {
+                "name": one.collection,
+                "format": one.target,
+                "records": sum(one.records.values()),
+                "records_by_format": one.records,
+                "to_convert": one.to_convert,
+                "sampled": one.sampled,
+                "converted": one.converted,
+                "failed": one.failed,
+                "failures": [
+                    {"key": failure.key, "format": failure.format, "error": failure.error}
+                    for failure in one.failures
+                ],
+                "way_back": one.way_back,
+                "bytes_before": one.bytes_before,
+                "bytes_after": one.bytes_after,
+                "codec_s": one.codec_s,
+                "estimated_s": one.estimated_s,
+            }
+            for one in found
+        ],
     }
 
 

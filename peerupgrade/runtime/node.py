@@ -50,6 +50,7 @@ from peerupgrade.core.status import NodeStatus, local_blockers, node_status
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.data.collection import Access, Collection
 from peerupgrade.data.latency import Latency
+from peerupgrade.data.rehearsal import Rehearsal, rehearse
 from peerupgrade.errors import (
     ConfigError,
     PeerUpgradeError,
@@ -63,6 +64,7 @@ from peerupgrade.runtime.doctor import examine
 from peerupgrade.runtime.driver import Driver, Ports, Program, wait_at_most
 from peerupgrade.runtime.guards import Guards
 from peerupgrade.runtime.hooks import Hooks, OnActing
+from peerupgrade.runtime.serving import serve
 from peerupgrade.runtime.steps import Register, Steps
 from peerupgrade.runtime.waiters import Waiters
 from peerupgrade.runtime.world import connected
@@ -113,6 +115,7 @@ class Node:
         self._collections: dict[str, Collection] = {}
         self._latency = Latency()
         self._stack = AsyncExitStack()
+        self._http = AsyncExitStack()
         self._waiters = Waiters()
         self._listeners: set[asyncio.Queue[NodeEvent]] = set()
         self._known: Snapshot | None = None
@@ -174,6 +177,17 @@ class Node:
         self._driver = Driver(self._core, self._ports, program, self._guards, self._after_input)
         self._driver.start()
 
+    async def serve(self) -> str:
+        """Answer the commands of operators, as an agent does; after `start`, until `stop`.
+
+        Returns:
+            The URL; "" if `listen` is empty.
+
+        Raises:
+            ConfigError: the address cannot be used.
+        """
+        return await serve(self, self._http)
+
     async def stop(self, *, leave: bool | None = None) -> None:
         """Drain, hand mastership over, and leave or stay as away; then close.
 
@@ -186,6 +200,7 @@ class Node:
         if leave is None:
             leave = self.settings.on_stop == "leave"
         try:
+            await self._http.aclose()
             if hasattr(self, "_driver"):
                 await self._say_farewell(leave)
         finally:
@@ -582,6 +597,55 @@ class Node:
                 yield await queue.get()
         finally:
             self._listeners.discard(queue)
+
+    async def rehearse(self, version: str, sample: int = 1000) -> list[Rehearsal]:
+        """Convert some records of each collection to the format of `version`, into nothing.
+
+        Args:
+            version: that is installed here, or older.
+            sample: so many of each collection.
+
+        Raises:
+            RefusedError: this node's program has no codecs for it; the text says who has.
+            UnavailableError: the store does not answer.
+            VersionError: the version cannot be read.
+        """
+        wanted, ledger = parse_version(version), await self.ledger()
+        if not ledger.live or ledger.snapshot is None:
+            raise UnavailableError("the records cannot be read", hint=ledger.note)
+        counted = ledger.snapshot.collections
+        missing = [name for name, one in counted.items() if one.counts and not self._knows(name)]
+        if missing or self._core.membership.config.installed < wanted:
+            raise self._cannot_rehearse(wanted, missing, ledger.snapshot)
+        return [
+            await rehearse(
+                one.formats, self._ports.store, wanted, dict(counted[name].counts), sample
+            )
+            for name, one in sorted(self._collections.items())
+            if name in counted
+        ]
+
+    def _knows(self, collection: str) -> bool:
+        known = self._collections.get(collection)
+        return known is not None and bool(known.formats.names)
+
+    def _cannot_rehearse(
+        self, wanted: Version, missing: list[str], snapshot: Snapshot
+    ) -> RefusedError:
+        what = f"has {self._core.membership.config.installed} installed, which knows no {wanted}"
+        if missing:
+            what = f"runs without the program that has the codecs of {', '.join(missing)}"
+        able = [
+            member.id
+            for member in snapshot.members.values()
+            if member.installed >= wanted
+            and set(missing) <= member.collections.keys()
+            and member.collections
+        ]
+        hint = f"start a program with {wanted} that registers them and calls `await node.serve()`"
+        if able:
+            hint = f"ask one that can: --node {' or --node '.join(sorted(able))}"
+        return RefusedError(f"{self.settings.name} {what}", rule="no_codecs", hint=hint)
 
     async def doctor(self) -> list[Finding]:
         """Examine what this node depends on."""

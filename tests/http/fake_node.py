@@ -171,6 +171,11 @@ class FakeNode:
         finally:
             self.streams.remove(queue)
 
+    async def rehearse(self, version, sample):
+        self.asked.append((version, sample))
+        self._fail()
+        return []
+
     async def doctor(self):
         self._fail()
         return self.findings
