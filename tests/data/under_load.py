@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from redis.asyncio import Redis
 
 from peerupgrade import Node, Settings
 from peerupgrade.adapters.embedded import EmbeddedServer, die_with_parent
@@ -233,6 +234,9 @@ async def _main(size):
         server = EmbeddedServer(Path(home) / "store")
         await server.start()
         try:
+            # Nobody kills the store here, and its disk would be all that is measured.
+            async with Redis.from_url(server.url) as raw:
+                await raw.config_set("appendonly", "no")
             return await Load(Path(home), server.url, "load", size).run()
         finally:
             await server.stop()
