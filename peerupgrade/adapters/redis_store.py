@@ -252,7 +252,7 @@ def _read_reply(raw: Sequence[Any]) -> Reply:
         case "not_member":
             return NotMember(view, _tombstone(rest[0]))
         case "audited":
-            return Audited(rest[0], int(rest[1]))
+            return Audited(rest[0] == "1", int(rest[1]))
         case "resolved":
             return Resolved(int(rest[0]))
         case _ if status in _PLAIN:

@@ -5,7 +5,7 @@ reads everything again when it missed a change. From that copy `acting.next_step
 commits the step only if the copy was exact. So a stale copy costs a round trip and nothing else.
 
 How far the conversion of shared data is nobody tells: the master reads it again now and then. When
-the counters say that nothing older is left, it scans each collection itself, from end to end on one
+the counters say that nothing older is left, it has each collection scanned, from end to end on one
 server process, and only then lets the data version rise.
 """
 
@@ -78,7 +78,6 @@ class Master:
     _doubt_since_s: float = 0.0
     _data_read: int = 0  # the raise that had settled when the collections were read
     _audit_of: tuple[int, str] = (0, "")  # the raise and the server process that it is about
-    _audit_at: tuple[str, str] = ("", "0")  # the collection that is scanned, and where
     _audited: frozenset[str] = frozenset()
     _proves: tuple[int, str] | None = None  # of what the pending commit proves that
     _data_durable_of: tuple[int, str] = (0, "")  # the replicas have all that was converted then
@@ -189,9 +188,12 @@ class Master:
             case Done(view, durable):
                 assert isinstance(request, Commit)
                 return self._committed(now, request, view.record, durable)
-            case Audited(cursor, older):
+            case Audited(ended, older):
                 assert isinstance(request, Audit)
-                self._heard_audit(request.collection, cursor, older)
+                if older:  # it begins again once the counters know of it
+                    self._stale = True
+                elif ended:
+                    self._audited |= {request.collection}
             case Fenced():
                 self.fenced = True
                 return []
@@ -289,7 +291,7 @@ class Master:
             return self._ask(ReadAll())
         if self._audit_of != (raised, snapshot.identity):
             self._audit_of = (raised, snapshot.identity)
-            self._audited, self._audit_at = frozenset(), ("", "0")
+            self._audited = frozenset()
         for one in all_progress(snapshot, self.store_now_ms(now)):
             ready = one.target and not one.left and not one.view.parked
             if ready and one.collection not in self._audited:
@@ -298,18 +300,8 @@ class Master:
         return [self.timers.set(Timer.DECIDE, now + _LOOK_S)]
 
     def _audit(self, collection: str, target: str) -> Audit:
-        """The next part of a scan; of another collection than the last one it begins anew."""
-        name, cursor = self._audit_at
-        cursor = cursor if name == collection else "0"
-        return Audit(self._token, self.epoch, collection, target, cursor, _AUDIT_RECORDS)
-
-    def _heard_audit(self, collection: str, cursor: str, older: int) -> None:
-        """One part of a scan; whatever is older begins it again, when the counters know of it."""
-        self._audit_at = (collection, "0" if older else cursor)
-        if older:
-            self._stale = True
-        elif cursor == "0":
-            self._audited |= {collection}
+        """The next part of a scan."""
+        return Audit(self._token, self.epoch, collection, target, _AUDIT_RECORDS)
 
     def _follow_steps(self, now: float) -> list[Effect]:
         """Run the application's own steps while they are due; those before a raise come last."""

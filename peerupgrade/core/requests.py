@@ -333,13 +333,15 @@ class Convert:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """A master looks at about `count` records: is any in another format than `target`?"""
+    """A master looks at the next `count` records or so: is any in another format than `target`?
+
+    The store keeps how far that has come, so that the next master goes on.
+    """
 
     token: str
     epoch: int
     collection: str
     target: str
-    cursor: str
     count: int
 
 
@@ -532,9 +534,12 @@ class NotNow:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """How many records in older formats the master's look has found, and where to go on."""
+    """How many records in older formats the master's look has found.
 
-    cursor: str
+    `ended`: a whole pass has found none, by whichever masters; else it goes on, or begins again.
+    """
+
+    ended: bool
     older: int
 
 

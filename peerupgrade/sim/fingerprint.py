@@ -156,7 +156,7 @@ _KINDS: dict[type, dict[str, int]] = {
         "step_failure": _SKIP, "_token": _NAME, "_read_at_s": _SKIP,
         "_calls": _SKIP, "_not_before_s": _SKIP, "_deaf_until_s": _SKIP, "_doubt": _SKIP,
         "_doubt_since_s": _SKIP, "_data_read": _RAISED, "_audit_of": _SKIP, "_audited": _SKIP,
-        "_audit_at": _SKIP, "_data_durable_of": _SKIP, "_proves": _SKIP,
+        "_data_durable_of": _SKIP, "_proves": _SKIP,
     },
 }  # fmt: skip
 

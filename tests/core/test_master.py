@@ -169,10 +169,10 @@ def test_the_counters_are_read_again_once_all_have_settled():
 
 def test_it_scans_from_end_to_end_before_the_data_version_rises():
     master, effects = began(with_notes({"2.0": 5000}))
-    assert requested(effects) == [Audit("token", 4, "notes", "2.0", "0", 1000)]
-    effects = audited(master, effects, Audited("7", 0))
-    assert requested(effects)[0].cursor == "7"
-    effects = audited(master, effects, Audited("0", 0))
+    assert requested(effects) == [Audit("token", 4, "notes", "2.0", 1000)]
+    effects = audited(master, effects, Audited(False, 0))
+    assert isinstance(requested(effects)[0], Audit)
+    effects = audited(master, effects, Audited(True, 0))
     again = requested(effects)[0]
     assert again.step == "audited"  # the replicas shall have what was converted
     for durable, step in ((False, "audited"), (True, "converted")):
@@ -195,26 +195,26 @@ def test_the_first_word_that_all_have_settled_proves_nothing_of_the_data():
     master.heard_record(1.0, settled)
     effects = master.replied(1.0, effects[-1].call, Done(View(settled, "server")))
     effects = read(master, effects, replace(with_notes({"2.0": 5}), record=settled))
-    effects = audited(master, effects, Audited("0", 0))
+    effects = audited(master, effects, Audited(True, 0))
     assert requested(effects)[0].step == "audited"
 
 
 def test_a_scan_that_finds_something_older_begins_again():
     master, effects = began(with_notes({"2.0": 5}))
-    effects = audited(master, effects, Audited("7", 0), Audited("9", 1))
+    effects = audited(master, effects, Audited(False, 0), Audited(False, 1))
     effects = read(master, effects, with_notes({"1.0": 1, "2.0": 4}))
     assert requested(effects) == []
     effects = read(master, master.decide(2.0), with_notes({"2.0": 5}))
-    assert requested(effects)[0].cursor == "0"
+    assert isinstance(requested(effects)[0], Audit)
 
 
 def test_a_scan_on_another_server_process_begins_again():
     master, effects = began(with_notes({"2.0": 5}))
-    effects = audited(master, effects, Audited("7", 0))
+    effects = audited(master, effects, Audited(False, 0))
     elsewhere = replace(with_notes({"2.0": 5}, identity="other"), identity="other")
     master.replied(1.0, effects[0].call, Unverified(View(record(), "other")))
     effects = read(master, master.decide(2.0), elsewhere, 2.0)
-    assert requested(effects)[0].cursor == "0"
+    assert isinstance(requested(effects)[0], Audit)
 
 
 def test_while_older_records_are_left_it_looks_now_and_then():

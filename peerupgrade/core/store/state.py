@@ -60,6 +60,16 @@ class Checkpoint:
     converted: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A scan for older records: the raise and the server process that it is about, and where."""
+
+    raised_revision: int
+    identity: str
+    cursor: str = "0"
+    ended: bool = False
+
+
 @dataclass(slots=True)
 class Collection:
     """Everything that belongs to one collection."""
@@ -70,6 +80,7 @@ class Collection:
     skipped: dict[str, Stored] = field(default_factory=dict)
     stamps: int = 0
     checkpoint: Checkpoint | None = None
+    audit: Pass | None = None
 
     def copy(self) -> Collection:
         """A collection that shares nothing that changes."""
@@ -80,6 +91,7 @@ class Collection:
             dict(self.skipped),
             self.stamps,
             self.checkpoint,
+            self.audit,
         )
 
     def count(self, format_: str, by: int) -> None:
