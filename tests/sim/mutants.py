@@ -54,6 +54,13 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
+        "R13a",
+        "a scan counts that began before all had settled",
+        CONVERTING,
+        "if not record.settled:",
+        "if False:",
+    ),
+    Mutant(
         "step once",
         "a step goes on after it has succeeded",
         STEPS,
