@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         VersionError,
     )
     from peerupgrade.runtime.node import Node
+    from peerupgrade.runtime.steps import StepContext
     from peerupgrade.settings import Settings
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "RefusedError",
     "Settings",
     "StaleVersionError",
+    "StepContext",
     "SuspendedError",
     "UnavailableError",
     "VersionError",
@@ -50,6 +52,7 @@ _HOMES = {
     "Node": "peerupgrade.runtime.node",
     "Record": "peerupgrade.data.collection",
     "Settings": "peerupgrade.settings",
+    "StepContext": "peerupgrade.runtime.steps",
 }
 
 

@@ -11,18 +11,22 @@ The price is that the server does not expire records: the header says when one i
 reads it leaves it out, and every write removes a few that are due. A reader compares with the
 store's clock, of which it knows how far its own is away.
 
-A pool of connections costs the library a quarter of a command's time; instead there are a few
-clients of one connection each, and a request takes the one with the fewest under way.
+What the library does around a command (a pool, a lock, a task for each write, a text for each
+argument) costs more than the command. So there are a few connections, a request takes the one with
+the fewest under way, and commands go to it as they are; a deadline of our own bounds each.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
+from hiredis import pack_command
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from peerupgrade.adapters.clock import unix_ms
 from peerupgrade.adapters.redis_client import StoreClient
@@ -55,6 +59,7 @@ _HINT = "see whether another program uses the same keys"
 _CLOCK_FOR_MS = 60_000  # the store's clock is asked again after so long
 
 _LANES = 4
+_RECORDS = 2  # among the keys of `write`
 
 Arg = str | bytes | int
 
@@ -65,6 +70,34 @@ class _Lane:
 
     client: StoreClient
     under_way: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One connection while a request has it."""
+
+    client: Redis
+    timeout_s: float
+    turn: asyncio.Lock
+
+    async def ask(self, *command: Arg) -> Any:
+        """One command, at most once; the errors are the library's, and TimeoutError."""
+        connection = self.client.connection
+        assert connection is not None
+        connection.socket_timeout = None  # the library makes a task for each write to keep it
+        async with self.turn, asyncio.timeout(self.timeout_s):
+            # The library's types say a tuple of one; it takes any.
+            packed = pack_command(command)  # type: ignore[arg-type]
+            await connection.send_packed_command(packed, check_health=False)
+            return await connection.read_response()
+
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Arg]) -> Any:
+        """Runs a script once, as `Script.run` does."""
+        try:
+            return await self.ask(b"EVALSHA", script.sha, len(keys), *keys, *args)
+        except NoScriptError:  # so it has not run
+            return await self.ask(b"EVAL", script.source, len(keys), *keys, *args)
 
 
 @dataclass(slots=True)
@@ -74,11 +107,11 @@ class _StoreClock:
     ahead_ms: int = 0
     asked_at_ms: int = 0
 
-    async def now_ms(self, client: Redis) -> int:
+    async def now_ms(self, line: _Line) -> int:
         """The store's time, to about the time of a round trip."""
         here_ms = unix_ms()
         if abs(here_ms - self.asked_at_ms) > _CLOCK_FOR_MS:
-            seconds, micros = await client.time()
+            seconds, micros = map(int, await line.ask(b"TIME"))
             self.ahead_ms = seconds * 1000 + micros // 1000 - here_ms
             self.asked_at_ms = here_ms
         return here_ms + self.ahead_ms
@@ -95,6 +128,7 @@ class RedisData:
 
     def __init__(self, link: RedisLink, cluster: str, *, timeout_s: float) -> None:
         self._keys = Keys(cluster)
+        self._timeout_s = timeout_s
         self._lanes = [
             _Lane(StoreClient(link, single=True, timeout_s=timeout_s, binary=True))
             for _ in range(_LANES)
@@ -116,51 +150,51 @@ class RedisData:
         lane.under_way += 1
         try:
             async with lane.client.use(type(request).__name__.lower()) as client:
-                return await self._ask(client, request)
+                return await self._ask(_Line(client, self._timeout_s, lane.turn), request)
         finally:
             lane.under_way -= 1
 
-    async def _ask(self, client: Redis, request: Write | Fetch | Scan | Convert) -> DataReply:
+    async def _ask(self, line: _Line, request: Write | Fetch | Scan | Convert) -> DataReply:
         match request:
             case Fetch():
-                return await self._fetch(client, request)
+                return await self._fetch(line, request)
             case Write():
-                return await self._write(client, request)
+                return await self._write(line, request)
             case Scan():
-                return await self._scan(client, request)
+                return await self._scan(line, request)
             case Convert():
-                return await self._convert(client, request)
+                return await self._convert(line, request)
 
     async def aclose(self) -> None:
         """Close the connections."""
         for lane in self._lanes:
             await lane.client.aclose()
 
-    async def _fetch(self, client: Redis, request: Fetch) -> Fetched:
-        name = self._keys.records(request.collection)
+    async def _fetch(self, line: _Line, request: Fetch) -> Fetched:
+        name = self._names(request.collection)[_RECORDS]
         if len(request.keys) == 1:
-            raws: list[Any] = [await client.hget(name, request.keys[0])]
+            raws = [await line.ask(b"HGET", name, request.keys[0])]
         else:
-            raws = await client.hmget(name, list(request.keys)) if request.keys else []
+            raws = await line.ask(b"HMGET", name, *request.keys) if request.keys else []
         found = [None if raw is None else _stored(raw) for raw in raws]
-        return Fetched(tuple([await self._unless_over(client, one) for one in found]))
+        return Fetched(tuple([await self._unless_over(line, one) for one in found]))
 
-    async def _unless_over(self, client: Redis, record: Stored | None) -> Stored | None:
+    async def _unless_over(self, line: _Line, record: Stored | None) -> Stored | None:
         if record is None or not record.expires_at_ms:
             return record
-        return record if await self._clock.now_ms(client) < record.expires_at_ms else None
+        return record if await self._clock.now_ms(line) < record.expires_at_ms else None
 
-    async def _scan(self, client: Redis, request: Scan) -> Scanned:
-        name = self._keys.records(request.collection)
-        cursor, page = await client.hscan(name, int(request.cursor), count=request.count)
+    async def _scan(self, line: _Line, request: Scan) -> Scanned:
+        name = self._names(request.collection)[_RECORDS]
+        cursor, flat = await line.ask(b"HSCAN", name, request.cursor, b"COUNT", request.count)
         found = []
-        for key, raw in cast("dict[bytes, bytes]", page).items():
-            record = await self._unless_over(client, _stored(raw))
+        for key, raw in zip(flat[::2], flat[1::2], strict=True):
+            record = await self._unless_over(line, _stored(raw))
             if record is not None:
                 found.append((key.decode(), record))
-        return Scanned(str(cursor), tuple(found))
+        return Scanned(cursor.decode(), tuple(found))
 
-    async def _write(self, client: Redis, request: Write) -> DataReply:
+    async def _write(self, line: _Line, request: Write) -> DataReply:
         args: list[Arg] = [" ".join((*_origin(request.origin), request.collection))]
         for change in request.changes:
             expect: Arg = "" if change.expect is None else change.expect
@@ -168,7 +202,7 @@ class RedisData:
                 args += (change.key, change.format, change.payload, change.ttl_ms, expect)
             else:
                 args += (change.key, "", "", 0, expect)
-        answer = await _WRITE.run(client, self._names(request.collection), args)
+        answer = await line.run(_WRITE, self._names(request.collection), args)
         match answer:
             case [b"written", *stamps]:
                 return Written(tuple(stamps))
@@ -183,8 +217,9 @@ class RedisData:
             self._named[collection] = tuple(key.encode() for key in keys)
         return self._named[collection]
 
-    async def _convert(self, client: Redis, request: Convert) -> DataReply:
-        names = (*self._keys.control, *self._keys.data(request.collection))
+    async def _convert(self, line: _Line, request: Convert) -> DataReply:
+        keys = (*self._keys.control, *self._keys.data(request.collection))
+        names = [key.encode() for key in keys]
         ask = {
             "collection": request.collection,
             "target": request.target,
@@ -199,7 +234,7 @@ class RedisData:
         args: list[Arg] = [*channels, msgspec.json.encode(ask)]
         for one in request.done:
             args += (one.key, one.format, one.stamp, one.payload, one.error)
-        answer = await _CONVERT.run(client, names, args)
+        answer = await line.run(_CONVERT, names, args)
         match answer:
             case [b"share", at, then, *flat]:
                 records = tuple(

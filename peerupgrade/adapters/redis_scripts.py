@@ -72,6 +72,11 @@ class Keys:
         """A set: the names of all collections."""
         return self._named("collections")
 
+    @property
+    def steps(self) -> str:
+        """A hash: the application's own steps of an upgrade, by their keys."""
+        return self._named("steps")
+
     def records(self, collection: str) -> str:
         """A hash: key -> record."""
         return self._named(f"data:{collection}")
@@ -98,8 +103,8 @@ class Script:
 
     def __init__(self, *files: str) -> None:
         folder = resources.files("peerupgrade.adapters") / "lua"
-        self._source = "".join((folder / f"{name}.lua").read_text("utf-8") for name in files)
-        self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+        self.source = "".join((folder / f"{name}.lua").read_text("utf-8") for name in files)
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(
         self, client: Redis, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
@@ -107,9 +112,9 @@ class Script:
         """Runs it once; the errors are the client's."""
         answer: Any
         try:
-            answer = await client.evalsha(self._sha, len(keys), *keys, *args)
+            answer = await client.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:  # so it has not run
-            answer = await client.eval(self._source, len(keys), *keys, *args)
+            answer = await client.eval(self.source, len(keys), *keys, *args)
         assert isinstance(answer, list)
         return answer
 

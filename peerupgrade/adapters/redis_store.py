@@ -62,6 +62,7 @@ from peerupgrade.core.requests import (
     Resolve,
     Resolved,
     ReturnSlot,
+    SaveStep,
     Scan,
     Seeds,
     SeedsFound,
@@ -78,6 +79,7 @@ from peerupgrade.wire import (
     record_to_fields,
     request_to_fields,
     slot_from_fields,
+    step_from_fields,
     tombstone_from_fields,
 )
 
@@ -96,6 +98,7 @@ _NAMES: Mapping[type[Request], str] = {
     ReturnSlot: "return_slot",
     Claim: "claim",
     Commit: "commit",
+    SaveStep: "save_step",
     Attach: "attach",
     Audit: "audit",
     Resolve: "resolve",
@@ -189,7 +192,9 @@ class RedisStore:
         if isinstance(request, _ABOUT_DATA):
             names += keys.data(request.collection)
         elif isinstance(request, ReadAll):
-            names.append(keys.collections)
+            names += (keys.collections, keys.steps)
+        elif isinstance(request, SaveStep):
+            names.append(keys.steps)
         ask = msgspec.json.encode(_arguments(request)).decode()
         args = [keys.record_channel, keys.members_channel, ask]
         async with on.use(_NAMES[type(request)].replace("_", " ")) as client:
@@ -252,7 +257,7 @@ def _read_reply(raw: Sequence[Any]) -> Reply:
         case "not_member":
             return NotMember(view, _tombstone(rest[0]))
         case "audited":
-            return Audited(rest[0], int(rest[1]))
+            return Audited(rest[0] == "1", int(rest[1]))
         case "resolved":
             return Resolved(int(rest[0]))
         case _ if status in _PLAIN:
@@ -283,6 +288,7 @@ def _snapshot(
     excluded: list[str],
     now_ms: str,
     collections: list[Any],
+    steps: list[str],
 ) -> Snapshot:
     return Snapshot(
         record=view.record,
@@ -307,6 +313,7 @@ def _snapshot(
             name: _collection(_map(about), _map(parked), int(skipped))
             for name, about, parked, skipped in zip(*[iter(collections)] * 4, strict=True)
         },
+        steps={key: step_from_fields(_decoded(text)) for key, text in _map(steps).items()},
     )
 
 

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _app() -> App:
     from cyclopts import App, Group
 
-    from peerupgrade.cli import data, keyring
+    from peerupgrade.cli import data, keyring, upgrade
     from peerupgrade.cli.cluster import history, status, why
     from peerupgrade.cli.demo import demo
     from peerupgrade.cli.doctor import doctor
@@ -130,6 +130,11 @@ def _app() -> App:
     for change_keys in (keyring.add, keyring.use, keyring.remove):
         keys.command(change_keys)
     app.command(keys)
+    upgrading = App(
+        name="upgrade", group=change, help="An upgrade before it happens.", help_epilogue=""
+    )
+    upgrading.command(upgrade.rehearse)
+    app.command(upgrading)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")
     return app
 

@@ -56,13 +56,13 @@ class Client:
         """
         return self._call("GET", f"{path}?{urlencode(query)}" if query else path, None)
 
-    def post(self, path: str, body: Json) -> Json:
+    def post(self, path: str, body: Json, timeout_s: float = _TIMEOUT_S) -> Json:
         """Command.
 
         Raises:
             PeerUpgradeError: as for `get`.
         """
-        return self._call("POST", path, body)
+        return self._call("POST", path, body, timeout_s)
 
     def stream(self, path: str) -> Iterator[Json]:
         """Server-sent events, until the stream breaks.
@@ -83,8 +83,10 @@ class Client:
             connection.close()
         raise UnavailableError(f"the node at {self.url} ended the stream")
 
-    def _call(self, method: str, path: str, body: Json | None) -> Json:
-        connection = self._connection(_TIMEOUT_S)
+    def _call(
+        self, method: str, path: str, body: Json | None, timeout_s: float = _TIMEOUT_S
+    ) -> Json:
+        connection = self._connection(timeout_s)
         try:
             return _object(self._response(connection, method, path, body).read(), self.url)
         except (OSError, HTTPException) as error:

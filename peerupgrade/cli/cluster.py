@@ -125,6 +125,8 @@ def _status_lines(cluster: Json) -> Iterator[tuple[str, str]]:
     yield "data", plain(cluster["data"])
     for one in cluster["collections"] or ():
         yield f"data {plain(one['name'])}", progress_text(one)
+    for one in cluster["steps"] or ():
+        yield one["phase"], _step_text(one)
     if cluster["pause"] is not None:
         yield "paused", f"conversion: {_hold_text(cluster['pause'], now_ms)}"
     yield "settled", "yes" if cluster["settled"] else "no"
@@ -158,14 +160,27 @@ def progress_text(one: Json) -> str:
     """One collection: a bar while it is being converted, and what needs somebody."""
     parts = [f"{one['records']} records"]
     if one["left"] or one["parked"]:
-        done = int(one["done"] * _BAR_CHARS)
-        bar = f"[{'#' * done}{'.' * (_BAR_CHARS - done)}] {one['done']:.0%}"
-        parts.append(f"{bar} in format {plain(one['format'])}")
+        parts.append(f"{_bar(one['done'])} in format {plain(one['format'])}")
     else:
         parts.append(f"all in format {plain(one['format'])}")
     if one["remaining_s"] is not None:
         parts.append(f"about {span(one['remaining_s'])} left")
     parts += [f"{one[what]} {what}" for what in ("parked", "skipped") if one[what]]
+    return ", ".join(parts)
+
+
+def _bar(share: float) -> str:
+    done = int(share * _BAR_CHARS)
+    return f"[{'#' * done}{'.' * (_BAR_CHARS - done)}] {share:.0%}"
+
+
+def _step_text(one: Json) -> str:
+    """One of the application's own steps."""
+    parts = [f"{plain(one['version'])} {plain(one['name'])}: {_bar(one['done'])}"]
+    if one["failure"]:
+        parts.append(f"failed: {plain(one['failure'])}")
+    elif one["remaining_s"] is not None:
+        parts.append(f"about {span(one['remaining_s'])} left")
     return ", ".join(parts)
 
 

@@ -23,17 +23,19 @@ class Target:
         cluster: ask a node of this cluster.
         node: ask the node of this name.
         output: a table for people, or JSON for programs.
+        json: the same as --output json.
     """
 
     server: Annotated[str, Parameter(env_var="PEERUPGRADE_SERVER", show_default=False)] = ""
     cluster: Annotated[str, Parameter(show_default=False)] = ""
     node: Annotated[str, Parameter(show_default=False)] = ""
     output: Annotated[Literal["table", "json"], Parameter(name=("--output", "-o"))] = "table"
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False
 
     @property
     def as_json(self) -> bool:
         """True if a program reads the output."""
-        return self.output == "json"
+        return self.json or self.output == "json"
 
 
 DEFAULT = Target()

@@ -8,7 +8,9 @@ the next master goes on where the last one died):
     before   the `before` steps of the target have succeeded
     raised   acting := target; everybody switches
     settled  every serving member has confirmed
-    converted  no record in an older format is left: data version := target
+    audited  the replicas have all that was converted
+    converted  no record in an older format is left, the migrations have succeeded: data version
+             := target
     completed  acting == highest installed and nothing is left to do
 
 A step is proposed, never done, here. The store refuses it if anything moved meanwhile.
@@ -29,8 +31,7 @@ from peerupgrade.core.blockers import (
     settle_blockers,
     verify_blockers,
 )
-from peerupgrade.core.record import ClusterRecord, Completion, Snapshot, Upgrade
-from peerupgrade.core.versions import Version
+from peerupgrade.core.record import ClusterRecord, Completion, Job, Snapshot, Upgrade
 
 
 class StepName(StrEnum):
@@ -46,6 +47,7 @@ class StepName(StrEnum):
     BEFORE = "before"
     RAISED = "raised"
     SETTLED = "settled"
+    AUDITED = "audited"
     CONVERTED = "converted"
     COMPLETED = "completed"
 
@@ -66,16 +68,16 @@ class Progress:
 
     Attributes:
         durable: the replicas have everything that was written so far.
-        before_done: the version whose `before` steps have succeeded here.
-        before_needed: there are `before` steps for the version being raised to.
+        steps: the application has steps of its own that must succeed first.
+        steps_done: those that have succeeded in this mastership.
         data_read: the snapshot's collections were read after all had settled.
         audited: the collections in which a scan has found nothing in an older format since then.
         data_durable: the replicas have all that was written up to the end of these scans.
     """
 
     durable: bool = True
-    before_done: Version | None = None
-    before_needed: bool = False
+    steps: bool = False
+    steps_done: Job | None = None
     data_read: bool = True
     audited: frozenset[str] = frozenset()
     data_durable: bool = False
@@ -156,8 +158,8 @@ def _raise_on(
         return None
     if not progress.durable:  # R27: no raise before the replicas have the floor
         return Step(StepName.FLOOR, record, "again: the replicas have not confirmed the floor")
-    if progress.before_needed and record.before != target:
-        if progress.before_done != target:
+    if record.job is not None and progress.steps:
+        if progress.steps_done != record.job:
             return None
         return Step(StepName.BEFORE, replace(record, before=target))
     raised = _with_lowest(replace(record, acting=target, before=target), snapshot)
@@ -176,10 +178,12 @@ def _after_raise(
         # No need to check this again in the commit (R2): older records only get fewer now (R8).
         if not progress.data_read or conversion_blockers(snapshot, now_ms, progress.audited):
             return None
+        if progress.steps and progress.steps_done != record.job:
+            return None
         if not progress.durable or (snapshot.collections and not progress.data_durable):
             # R18: first the replicas have all that was converted, then it counts for admission.
-            why = "again: the replicas have not confirmed it"
-            return Step(StepName.SETTLED, record, why, proves_data=True)
+            why = "nothing older is left; first the replicas confirm it"
+            return Step(StepName.AUDITED, record, why, proves_data=True)
         return Step(StepName.CONVERTED, replace(record, data=record.acting))
     if record.upgrade is not None and not record.raising and not settle_blockers(snapshot):
         # One that stands by may be older: it joined while the store had forgotten the version.

@@ -8,11 +8,18 @@ the store is trusted again when `verify_blockers` is. So `why` cannot disagree w
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from peerupgrade.core.progress import Progress, all_progress
-from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing
+from peerupgrade.core.progress import (
+    Progress,
+    StepProgress,
+    all_progress,
+    runners,
+    step_progress,
+    steps_wanted,
+)
+from peerupgrade.core.record import ClusterRecord, Member, Phase, Snapshot, Standing
 from peerupgrade.core.versions import Version
 
 _PARKED_SHOWN = 20
@@ -40,6 +47,7 @@ class Code(StrEnum):
     STORE_UNREACHABLE = "store_unreachable"
     NO_MASTER = "no_master"
     BEFORE_STEP = "before_step"
+    MIGRATION = "migration"
     SUSPENDED = "suspended"
 
 
@@ -223,11 +231,15 @@ def _left(one: Progress, record: ClusterRecord) -> Blocker:
 
 def bar(one: Progress) -> str:
     """The progress of one collection as a line of text."""
-    done = int(one.share * _BAR_CHARS)
     return (
-        f"[{'#' * done}{'.' * (_BAR_CHARS - done)}] {one.total - one.left} of {one.total} records"
-        f" done, to format {one.target}"
+        f"{_bar(one.share)} {one.total - one.left} of {one.total} records done, to format"
+        f" {one.target}"
     )
+
+
+def _bar(share: float) -> str:
+    done = int(share * _BAR_CHARS)
+    return f"[{'#' * done}{'.' * (_BAR_CHARS - done)}]"
 
 
 def _no_codec(one: Progress, record: ClusterRecord) -> Blocker:
@@ -266,6 +278,48 @@ def _parked(one: Progress) -> list[Blocker]:
             )
         )
     return found
+
+
+def step_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
+    """The application's own steps that are due and have not succeeded."""
+    record, begun = snapshot.record, step_progress(snapshot, now_ms)
+    if record is None or record.job is None:
+        return []
+    code = Code.BEFORE_STEP if record.job.phase is Phase.BEFORE else Code.MIGRATION
+    found = [_step_blocker(code, one, record) for one in begun if not one.state.finished]
+    wanted = steps_wanted(snapshot)
+    for version in sorted(wanted - {one.state.version for one in begun}):
+        what = f"the steps before {version} have not begun"
+        if code is Code.MIGRATION:
+            what = f"the migrations of {version} have not begun"
+        able = runners(snapshot, wanted)
+        remedy = f"wait: they run where they are registered, on {', '.join(able)}"
+        if not able:
+            remedy = f"start a program that registers the steps of {version}"
+        found.append(Blocker(code, str(version), record.floor_at_ms, what, remedy))
+    if record.job_paused:
+        assert record.pause is not None
+        paused = f"; paused by {record.pause.by}: {record.pause.reason}"
+        remedy = "peerupgrade data resume"
+        found = [replace(one, evidence=one.evidence + paused, remedy=remedy) for one in found]
+    return found
+
+
+def _step_blocker(code: Code, one: StepProgress, record: ClusterRecord) -> Blocker:
+    state = one.state
+    kind = "step" if code is Code.BEFORE_STEP else "migration"
+    evidence = f"{kind} {state.name!r} for {state.version}"
+    remedy = f"wait: {record.master}, the master, runs it"
+    if state.failure:
+        evidence += f" failed: {state.failure}"
+        remedy = "mend what it reports; the master tries again by itself"
+    elif state.total:
+        evidence += f": {_bar(one.share)} {state.done} of {state.total} done"
+        if one.remaining_s is not None:
+            evidence += f", about {one.remaining_s:.0f} s left"
+    else:
+        evidence += " runs"
+    return Blocker(code, f"{state.version} {state.name}", state.began_at_ms, evidence, remedy)
 
 
 def hold_ended(record: ClusterRecord, now_ms: int) -> bool:
@@ -397,9 +451,10 @@ def all_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
         return raise_blockers(snapshot, now_ms)
     versions = version_blockers(snapshot)
     unfinished = versions or record.upgrade is not None or record.raising or not record.settled
+    steps = step_blockers(snapshot, now_ms)
     if not unfinished and record.hold is None:
-        return _data_blockers(snapshot, record, now_ms)
-    return versions + raise_blockers(snapshot, now_ms)
+        return steps + _data_blockers(snapshot, record, now_ms)
+    return versions + raise_blockers(snapshot, now_ms) + steps
 
 
 def _sorted(snapshot: Snapshot) -> list[Member]:

@@ -17,7 +17,7 @@ from peerupgrade.core.effects import (
     Drain,
     Effect,
     Remember,
-    RunBefore,
+    RunSteps,
     Switch,
 )
 from peerupgrade.core.requests import (
@@ -46,7 +46,7 @@ _LOCAL = {
     Remember: "remember",
     Switch: "switch",
     Drain: "drain",
-    RunBefore: "preparation",
+    RunSteps: "preparation",
     ConvertRecords: "codec",
 }
 

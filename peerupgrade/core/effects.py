@@ -4,7 +4,7 @@ An effect that can fail names the input that reports it:
 
     CallStore      -> StoreReplied          CallLock   -> LockReplied
     Remember       -> Remembered            Switch     -> Switched | SwitchFailed
-    Drain          -> Drained               RunBefore  -> BeforeDone | BeforeFailed
+    Drain          -> Drained               RunSteps   -> StepsDone | StepsFailed
     Tell           -> nothing: a packet may be lost
     WatchMembers   -> HeardOn(Subscribed)   SetTimer   -> TimerFired
     ConvertRecords -> RecordsConverted
@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.pace import Felt
-from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.record import ClusterRecord, Job
 from peerupgrade.core.requests import (
     Conversion,
     Heard,
@@ -142,10 +142,20 @@ class WatchMembers:
 
 
 @dataclass(frozen=True, slots=True)
-class RunBefore:
-    """Run the `before` steps of a version."""
+class RunSteps:
+    """Run the application's own steps of a job, in order, but for those that have succeeded.
 
-    version: Version
+    What they save carries `epoch` and `token`. Runs that were begun before end first.
+    """
+
+    job: Job
+    epoch: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopSteps:
+    """They are not due any more, or not this node's: interrupt them; there is no result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +198,8 @@ Effect: TypeAlias = (
     | Operate
     | Drain
     | WatchMembers
-    | RunBefore
+    | RunSteps
+    | StopSteps
     | ConvertRecords
     | Tell
     | Emit
@@ -277,17 +288,19 @@ class PacketHeard:
 
 
 @dataclass(frozen=True, slots=True)
-class BeforeDone:
-    """The `before` steps of a version have succeeded."""
+class StepsDone:
+    """All steps of a job have succeeded, and the store knows."""
 
-    version: Version
+    job: Job
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
-class BeforeFailed:
-    """A `before` step failed."""
+class StepsFailed:
+    """A step failed."""
 
-    version: Version
+    job: Job
+    epoch: int
     error: str
 
 
@@ -347,8 +360,8 @@ Input: TypeAlias = (
     | Drained
     | HeardOn
     | PacketHeard
-    | BeforeDone
-    | BeforeFailed
+    | StepsDone
+    | StepsFailed
     | RecordsConverted
     | Start
     | InstalledChanged

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from peerupgrade.core.record import ClusterRecord, Member, Standing
+from peerupgrade.core.progress import has_steps
+from peerupgrade.core.record import ClusterRecord, Job, Member, Standing, StepState
 from peerupgrade.core.versions import Version
 
 
@@ -232,3 +233,26 @@ def complete_in_truth(record: ClusterRecord, members: Iterable[Member]) -> str |
 def complete_once(completed: Collection[str], completion: str) -> str | None:
     """S16: an upgrade is called complete once."""
     return f"S16: {completion} was called complete twice" if completion in completed else None
+
+
+def step_goes_on(
+    known: StepState | None, saved: StepState, epoch: int, newest_epoch: int
+) -> str | None:
+    """S17: a step is saved by the newest master only, never goes back, and succeeds once."""
+    if epoch != newest_epoch:
+        return f"S17: {saved.name} was saved in epoch {epoch}, the newest is {newest_epoch}"
+    if known is not None and known.finished:
+        return f"S17: {saved.name} for {saved.version} goes on after it has succeeded"
+    if known is not None and saved.done < known.done:
+        return f"S17: {saved.name} for {saved.version} went back from {known.done} to {saved.done}"
+    return None
+
+
+def steps_have_run(job: Job, members: Iterable[Member], steps: Iterable[StepState]) -> str | None:
+    """S17: what a version needs done first has been done."""
+    wanted = {one for member in members for one in has_steps(member, job.phase)}
+    done = {one.version for one in steps if one.phase == job.phase and one.finished}
+    for version in sorted(wanted - done):
+        if job.covers(job.phase, version):
+            return f"S17: the steps ({job.phase}) for {version} have not succeeded"
+    return None

@@ -5,13 +5,14 @@ reads everything again when it missed a change. From that copy `acting.next_step
 commits the step only if the copy was exact. So a stale copy costs a round trip and nothing else.
 
 How far the conversion of shared data is nobody tells: the master reads it again now and then. When
-the counters say that nothing older is left, it scans each collection itself, from end to end on one
+the counters say that nothing older is left, it has each collection scanned, from end to end on one
 server process, and only then lets the data version rise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from peerupgrade.core.acting import Progress, Step, StepName, next_step
 from peerupgrade.core.blockers import raise_blockers
@@ -20,12 +21,13 @@ from peerupgrade.core.effects import (
     Effect,
     Emit,
     Part,
-    RunBefore,
+    RunSteps,
+    StopSteps,
     Timer,
     WatchMembers,
 )
-from peerupgrade.core.progress import all_progress
-from peerupgrade.core.record import ClusterRecord, Snapshot, newer
+from peerupgrade.core.progress import all_progress, runners, steps_wanted
+from peerupgrade.core.record import ClusterRecord, Job, Phase, Snapshot, newer
 from peerupgrade.core.requests import (
     All,
     Audit,
@@ -55,16 +57,16 @@ class Master:
 
     timers: Timers
     quarantine_s: float = 5.0
-    before_versions: frozenset[Version] = frozenset()  # versions that have `before` steps
+    steps: Mapping[Phase, frozenset[Version]] = field(default_factory=dict)  # that are here
     epoch: int = 0
     fenced: bool = False
-    before_failure: str = ""
-    before_failed_s: float = 0.0
+    lacks_steps: bool = False  # steps are due that only others have: one of them shall be master
+    step_failure: str = ""
     snapshot: Snapshot | None = None
     _token: str = ""
     _durable: bool = True
-    _before_done: Version | None = None
-    _before_running: Version | None = None
+    _steps_done: Job | None = None
+    _steps_running: Job | None = None
     _read_at_s: float = 0.0
     _watching: bool = False
     _pending: Request | None = None
@@ -76,7 +78,6 @@ class Master:
     _doubt_since_s: float = 0.0
     _data_read: int = 0  # the raise that had settled when the collections were read
     _audit_of: tuple[int, str] = (0, "")  # the raise and the server process that it is about
-    _audit_at: tuple[str, str] = ("", "0")  # the collection that is scanned, and where
     _audited: frozenset[str] = frozenset()
     _proves: tuple[int, str] | None = None  # of what the pending commit proves that
     _data_durable_of: tuple[int, str] = (0, "")  # the replicas have all that was converted then
@@ -89,9 +90,9 @@ class Master:
         Should listening fail, a master that reads now and then is better than none.
         """
         self.epoch, self._token, self._durable = epoch, token, durable
-        self.fenced, self.before_failure = False, ""
+        self.fenced, self.lacks_steps, self.step_failure = False, False, ""
         self.snapshot, self._pending, self._watching = None, None, False
-        self._before_done = self._before_running = None
+        self._steps_done = None
         self._data_read, self._audit_of, self._data_durable_of = 0, (0, ""), (0, "")
         self._not_before_s, self._deaf_until_s = 0.0, now + _AGAIN_S
         wake = self.timers.set(Timer.DECIDE, self._deaf_until_s)
@@ -101,7 +102,8 @@ class Master:
         """The mastership is over."""
         epoch, self.epoch = self.epoch, 0
         self.snapshot, self._pending = None, None
-        return [WatchMembers(False), Emit("master no more", f"epoch {epoch}")]
+        stopped = self._stop_steps()
+        return [*stopped, WatchMembers(False), Emit("master no more", f"epoch {epoch}")]
 
     # --- inputs -----------------------------------------------------------------------------------
 
@@ -156,18 +158,20 @@ class Master:
         if doubt != self._doubt:
             self._doubt, self._doubt_since_s = doubt, now
 
-    def before_done(self, now: float, version: Version) -> list[Effect]:
-        """The `before` steps of a version have succeeded."""
-        self._before_running, self._before_done, self.before_failure = None, version, ""
+    def steps_done(self, now: float, job: Job, epoch: int) -> list[Effect]:
+        """The application's own steps have succeeded."""
+        if (job, epoch) != (self._steps_running, self.epoch):
+            return []  # another mastership's, or not due any more
+        self._steps_running, self._steps_done, self.step_failure = None, job, ""
         return self.decide(now)
 
-    def before_failed(self, now: float, error: str) -> list[Effect]:
+    def steps_failed(self, now: float, job: Job, epoch: int, error: str) -> list[Effect]:
         """They will be tried again."""
-        if not self.before_failure:
-            self.before_failed_s = now
-        self._before_running, self.before_failure = None, error
+        if (job, epoch) != (self._steps_running, self.epoch):
+            return []
+        self._steps_running, self.step_failure = None, error
         self._not_before_s = now + _AGAIN_S
-        return [Emit("before step failed", error), *self.decide(now)]
+        return [Emit("step failed", error), *self.decide(now)]
 
     def replied(self, now: float, call: int, reply: Reply) -> list[Effect]:
         """The store answered."""
@@ -184,9 +188,12 @@ class Master:
             case Done(view, durable):
                 assert isinstance(request, Commit)
                 return self._committed(now, request, view.record, durable)
-            case Audited(cursor, older):
+            case Audited(ended, older):
                 assert isinstance(request, Audit)
-                self._heard_audit(request.collection, cursor, older)
+                if older:  # it begins again once the counters know of it
+                    self._stale = True
+                elif ended:
+                    self._audited |= {request.collection}
             case Fenced():
                 self.fenced = True
                 return []
@@ -245,23 +252,23 @@ class Master:
             return [self.timers.set(Timer.DECIDE, trusted_s)]
         if step is not None:
             return self._ask(self._commit(step))
+        effects = self._follow_steps(now)
         if self._waits_for_data:
-            return self._watch_data(now)
+            return effects + self._watch_data(now)
         if not self._watching:  # nobody will tell of a change: look again
             self._stale = True
-            return [*self._before_steps(now), self.timers.set(Timer.DECIDE, self._deaf_until_s)]
-        return self._before_steps(now) + self._wake(now)
+            return [*effects, self.timers.set(Timer.DECIDE, self._deaf_until_s)]
+        return effects + self._wake(now)
 
     def _progress(self) -> Progress:
         assert self.snapshot is not None
         record = self.snapshot.record
-        needed = record is not None and record.raising and record.floor in self.before_versions
         raised = record.raised_revision if record is not None else 0
         now = (raised, self.snapshot.identity)
         return Progress(
             self._durable,
-            self._before_done,
-            needed,
+            bool(steps_wanted(self.snapshot)),
+            self._steps_done,
             data_read=self._data_read == raised,
             audited=self._audited if self._audit_of == now else frozenset(),
             data_durable=self._data_durable_of == now,
@@ -284,7 +291,7 @@ class Master:
             return self._ask(ReadAll())
         if self._audit_of != (raised, snapshot.identity):
             self._audit_of = (raised, snapshot.identity)
-            self._audited, self._audit_at = frozenset(), ("", "0")
+            self._audited = frozenset()
         for one in all_progress(snapshot, self.store_now_ms(now)):
             ready = one.target and not one.left and not one.view.parked
             if ready and one.collection not in self._audited:
@@ -293,34 +300,31 @@ class Master:
         return [self.timers.set(Timer.DECIDE, now + _LOOK_S)]
 
     def _audit(self, collection: str, target: str) -> Audit:
-        """The next part of a scan; of another collection than the last one it begins anew."""
-        name, cursor = self._audit_at
-        cursor = cursor if name == collection else "0"
-        return Audit(self._token, self.epoch, collection, target, cursor, _AUDIT_RECORDS)
+        """The next part of a scan."""
+        return Audit(self._token, self.epoch, collection, target, _AUDIT_RECORDS)
 
-    def _heard_audit(self, collection: str, cursor: str, older: int) -> None:
-        """One part of a scan; whatever is older begins it again, when the counters know of it."""
-        self._audit_at = (collection, "0" if older else cursor)
-        if older:
-            self._stale = True
-        elif cursor == "0":
-            self._audited |= {collection}
-
-    def _before_steps(self, now: float) -> list[Effect]:
-        """Run them once everything else is ready for the raise."""
+    def _follow_steps(self, now: float) -> list[Effect]:
+        """Run the application's own steps while they are due; those before a raise come last."""
         snapshot = self.snapshot
         assert snapshot is not None
-        record = snapshot.record
-        if record is None or not record.raising or not self._progress().before_needed:
+        record = snapshot.record if snapshot.verified else None
+        job = record.job if record is not None and not record.job_paused else None
+        if job is not None and job == self._steps_running:
             return []
-        assert record.floor is not None
-        ready = record.floor not in (record.before, self._before_done)
-        if not ready or self._before_running is not None:
-            return []
-        if raise_blockers(snapshot, self.store_now_ms(now)):
-            return []
-        self._before_running = record.floor
-        return [RunBefore(record.floor)]
+        effects, wanted = self._stop_steps(), steps_wanted(snapshot)
+        if job is None or not wanted or job == self._steps_done:
+            return effects
+        if job.phase is Phase.BEFORE and raise_blockers(snapshot, self.store_now_ms(now)):
+            return effects
+        if not wanted <= self.steps.get(job.phase, frozenset()):
+            self.lacks_steps = bool(runners(snapshot, wanted))
+            return effects
+        self._steps_running = job
+        return [*effects, RunSteps(job, self.epoch, self._token)]
+
+    def _stop_steps(self) -> list[Effect]:
+        running, self._steps_running = self._steps_running, None
+        return [] if running is None else [StopSteps()]
 
     def _wake(self, now: float) -> list[Effect]:
         """Some things happen by the clock alone: the end of a hold, of a quarantine, of a lease."""

@@ -32,7 +32,7 @@ from peerupgrade.core.effects import (
     Switch,
     Timer,
 )
-from peerupgrade.core.record import ClusterRecord, Member, Standing, ahead, newer
+from peerupgrade.core.record import ClusterRecord, Member, Phase, Standing, ahead, newer
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -91,6 +91,8 @@ class NodeConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     # The collections that its program can convert, with the formats that it knows of each.
     collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # The application's own steps of an upgrade: for each phase the versions that have some.
+    steps: Mapping[Phase, frozenset[Version]] = field(default_factory=dict)
     bootstrap_expect: int = 1
     quarantine_s: float = 5.0
 
@@ -100,6 +102,12 @@ class NodeConfig:
         if self.lease_s == 0:
             return 0
         return round((self.lease_s * 1.02 + self.lease_margin_s) * 1000)
+
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        """As other members are told of them."""
+        pairs = ((phase, one) for phase, versions in self.steps.items() for one in versions)
+        return tuple(sorted(f"{phase} {version}" for phase, version in pairs))
 
     @property
     def quarantine_ms(self) -> int:
@@ -382,6 +390,7 @@ class Membership:
             zone=self.config.zone,
             labels=self.config.labels,
             collections=self.config.collections,
+            steps=self.config.step_names,
         )
 
     def _report(self, record: ClusterRecord) -> Request | None:
@@ -452,6 +461,7 @@ class Membership:
             zone=self.config.zone,
             labels=self.config.labels,
             collections=self.config.collections,
+            steps=self.config.step_names,
         )
 
     # --- answers ----------------------------------------------------------------------------------

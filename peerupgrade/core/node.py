@@ -17,8 +17,6 @@ from typing import Literal, assert_never
 from peerupgrade.core.chance import Rng
 from peerupgrade.core.conversion import Converter
 from peerupgrade.core.effects import (
-    BeforeDone,
-    BeforeFailed,
     Drained,
     Effect,
     HeardOn,
@@ -34,6 +32,8 @@ from peerupgrade.core.effects import (
     Resign,
     SetAway,
     Start,
+    StepsDone,
+    StepsFailed,
     Stop,
     StoreReplied,
     Switched,
@@ -61,7 +61,6 @@ from peerupgrade.core.requests import (
     Unverified,
 )
 from peerupgrade.core.timers import Timers
-from peerupgrade.core.versions import Version
 
 _LOOK_S = 1.0  # so often at most does gossip make a node look at the store
 
@@ -82,7 +81,6 @@ class Node:
     lock: MastershipConfig
     memory: Memory
     rng: Rng
-    before_versions: frozenset[Version] = frozenset()
     pace: Pace = field(default_factory=Pace)
     gossiping: GossipConfig | None = None
     timers: Timers = field(default_factory=Timers)
@@ -101,7 +99,7 @@ class Node:
         )
         self.mastership.epoch_known = self.memory.epoch
         quarantine_s = self.config.quarantine_ms / 1000
-        self.master = Master(self.timers, quarantine_s, self.before_versions)
+        self.master = Master(self.timers, quarantine_s, self.config.steps)
         self.converter = Converter(self.timers, self.config.collections, self.pace)
         if self.gossiping is not None:
             self.gossip = Gossip(self.gossiping, self.rng, self.timers)
@@ -154,6 +152,8 @@ class Node:
             self.master.saw_doubt(now, view.doubt)
         if self.master.fenced and self.master.epoch == self.mastership.epoch != 0:
             effects += self.mastership.resign(now, self.lock.ttl_s / 3)
+        if self.master.lacks_steps and self.master.epoch == self.mastership.epoch != 0:
+            effects += self.mastership.hand_over(now)
         if self.mastership.holding and self.master.epoch != self.mastership.epoch:
             effects += self.master.begin(now, self.mastership.epoch, self.mastership.token, durable)
         elif not self.mastership.holding and self.master.epoch:
@@ -182,19 +182,19 @@ class Node:
                 return self.membership.switch_failed(now, attempt, error)
             case Drained(attempt):
                 return self.membership.drained(now, attempt)
-            case BeforeDone() | BeforeFailed() | RecordsConverted():
+            case StepsDone() | StepsFailed() | RecordsConverted():
                 return self._worked(now, event)
             case _:
                 return self._command(now, event)
 
     def _worked(
-        self, now: float, event: BeforeDone | BeforeFailed | RecordsConverted
+        self, now: float, event: StepsDone | StepsFailed | RecordsConverted
     ) -> list[Effect]:
         match event:
-            case BeforeDone(version):
-                return self.master.before_done(now, version)
-            case BeforeFailed(_, error):
-                return self.master.before_failed(now, error)
+            case StepsDone(job, epoch):
+                return self.master.steps_done(now, job, epoch)
+            case StepsFailed(job, epoch, error):
+                return self.master.steps_failed(now, job, epoch, error)
             case RecordsConverted(call, done, took_s, felt):
                 return self.converter.converted(now, call, done, took_s, felt)
             case _:

@@ -105,6 +105,25 @@ class ClusterRecord:
         """R13: shared data may be converted: all have settled, and nobody has paused it."""
         return self.settled and self.data != self.acting and self.pause is None
 
+    @property
+    def job(self) -> Job | None:
+        """The steps of the application whose turn it is, if there are any; see `job_paused`."""
+        if self.acting is None:
+            return None
+        if self.raising and self.before != self.floor:
+            assert self.floor is not None
+            return Job(Phase.BEFORE, self.acting, self.floor)
+        if self.settled and self.data != self.acting:
+            assert self.data is not None
+            return Job(Phase.MIGRATION, self.data, self.acting)
+        return None
+
+    @property
+    def job_paused(self) -> bool:
+        """Migrations pause with the conversion."""
+        job = self.job
+        return job is not None and job.phase is Phase.MIGRATION and self.pause is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -128,6 +147,7 @@ class Member:
     labels: Mapping[str, str] = field(default_factory=dict)
     # The collections that its program can convert, with the formats that it knows of each.
     collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()  # of an upgrade that its program has: "before 2.0"
     number: int = 0  # of its newest request: an older one that arrives late is refused
     attached: int = 0  # the doubt about the store in which it last said what it remembers
     joined_at_ms: int = 0
@@ -187,6 +207,58 @@ class CollectionView:
     began_at_ms: int = 0
 
 
+class Phase(StrEnum):
+    """When the application's own steps of an upgrade run."""
+
+    BEFORE = "before"  # the floor is up: before the acting version rises
+    MIGRATION = "migration"  # all have settled: before the data version rises
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """How far one of the application's own steps is.
+
+    Attributes:
+        phase, version: when it runs, and what for.
+        name: of the step.
+        checkpoint: JSON that only the step understands.
+        done, total: its progress, in units of its own; a total of 0: it says nothing.
+        finished: 1 once it has succeeded; it never runs again.
+        failure: why it failed when it ran last, in its own words.
+        number: of its newest save: an older one that arrives late is refused.
+    """
+
+    phase: str
+    version: Version
+    name: str
+    checkpoint: str = "null"
+    done: int = 0
+    total: int = 0
+    began_at_ms: int = 0
+    saved_at_ms: int = 0
+    finished: int = 0
+    failure: str = ""
+    number: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its name among all steps of a cluster."""
+        return f"{self.phase} {self.version.key} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All steps of one phase that a raise needs: those of versions in (above, upto]."""
+
+    phase: Phase
+    above: Version
+    upto: Version
+
+    def covers(self, phase: str, version: Version) -> bool:
+        """Whether the steps of that version belong to it."""
+        return phase == self.phase and self.above < version <= self.upto
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The store at one moment: everything that a decision may be made from."""
@@ -201,6 +273,7 @@ class Snapshot:
     excluded: Mapping[str, Tombstone] = field(default_factory=dict)
     slots: Mapping[str, Slot] = field(default_factory=dict)
     collections: Mapping[str, CollectionView] = field(default_factory=dict)
+    steps: Mapping[str, StepState] = field(default_factory=dict)  # by `StepState.key`
 
     @property
     def verified(self) -> bool:

@@ -65,6 +65,7 @@ class Admit:
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,32 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveStep:
+    """A master saves how far one of the application's own steps is.
+
+    Attributes:
+        phase, version, name: of the step.
+        checkpoint: JSON that only the step understands.
+        done, total: its progress.
+        number: grows with each save of a step.
+        finished: it has succeeded.
+        failure: why it has not.
+    """
+
+    token: str
+    epoch: int
+    phase: str
+    version: Version
+    name: str
+    checkpoint: str
+    done: int
+    total: int
+    number: int
+    finished: bool = False
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     """A node brings its memory to a store that may have lost writes.
 
@@ -205,6 +232,7 @@ ControlRequest: TypeAlias = (
     | ReturnSlot
     | Claim
     | Commit
+    | SaveStep
     | Attach
 )
 
@@ -318,13 +346,15 @@ class Convert:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """A master looks at about `count` records: is any in another format than `target`?"""
+    """A master looks at the next `count` records or so: is any in another format than `target`?
+
+    The store keeps how far that has come, so that the next master goes on.
+    """
 
     token: str
     epoch: int
     collection: str
     target: str
-    cursor: str
     count: int
 
 
@@ -524,9 +554,12 @@ class NotNow:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """How many records in older formats the master's look has found, and where to go on."""
+    """How many records in older formats the master's look has found.
 
-    cursor: str
+    `ended`: a whole pass has found none, by whichever masters; else it goes on, or begins again.
+    """
+
+    ended: bool
     older: int
 
 

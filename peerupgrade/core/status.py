@@ -23,7 +23,7 @@ class NodeStatus:
         epoch: of this node's own mastership; 0 unless it is master.
         store_failure: why the store's last answer is missing; "" if there was one.
         master_silent_s: since a master was last heard of; None if never.
-        suspended_s, store_silent_s, quorum_lost_s, before_failed_s: for how long, where it is so.
+        suspended_s, store_silent_s, quorum_lost_s: for how long, where it is so.
         quorum_lost: too few lock servers answered when this node last asked them.
     """
 
@@ -40,12 +40,11 @@ class NodeStatus:
     store_failure: str
     quorum_lost: bool
     failure: str
-    before_failure: str
+    step_failure: str
     master_silent_s: float | None
     suspended_s: float
     store_silent_s: float
     quorum_lost_s: float
-    before_failed_s: float
 
     @property
     def ready(self) -> bool:
@@ -71,12 +70,11 @@ def node_status(node: Node, now: float) -> NodeStatus:
         store_failure=membership.store_failure,
         quorum_lost=mastership.quorum_lost_since_s is not None,
         failure=membership.failure,
-        before_failure=node.master.before_failure,
+        step_failure=node.master.step_failure,
         master_silent_s=None if seen_s is None else max(0.0, now - seen_s),
         suspended_s=now - membership.state_since_s,
         store_silent_s=_since(now, membership.store_failed_s),
         quorum_lost_s=_since(now, mastership.quorum_lost_since_s),
-        before_failed_s=_since(now, node.master.before_failed_s),
     )
 
 
@@ -121,16 +119,6 @@ def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list
                 _ago(now_ms, status.quorum_lost_s),
                 "too few lock servers answer for a master to be found",
                 "start the lock servers that are down; peerupgrade doctor names them",
-            )
-        )
-    if status.before_failure:
-        found.append(
-            Blocker(
-                Code.BEFORE_STEP,
-                status.name,
-                _ago(now_ms, status.before_failed_s),
-                f"a step before the raise failed: {status.before_failure}",
-                "mend what it reports; the master tries again by itself",
             )
         )
     if not status.ready and status.state not in (NodeState.STARTING, NodeState.STOPPED):

@@ -145,6 +145,22 @@ class Formats:
         """Bring records to a newer format."""
         return tuple(self.convert(key, record, target) for key, record in records)
 
+    def has_way_back(self, newer: str, older: str) -> bool:
+        """Whether every format on the way has a downgrade."""
+        way = self._all[self._index(older) + 1 : self._index(newer) + 1]
+        return all(one.downgrade is not None for one in way)
+
+    def comes_back(self, newer: Stored, older: Stored) -> str:
+        """Why a record that was converted does not come back as it was; "" if it does."""
+        try:
+            value = self._decode(newer, self._index(newer.format))
+            payload = self.encode(value, newer.format, older.format)
+        except Exception as error:  # noqa: BLE001 - whatever the codec raises
+            return f"on the way back, {type(error).__name__}: {error}"[:_ERROR_CHARS_MAX]
+        if msgspec.msgpack.decode(payload) == msgspec.msgpack.decode(older.payload):
+            return ""
+        return "the way back makes another value of it than it was"
+
     def _decode(self, record: Stored, end: int) -> Any:
         begin = self._index(record.format)
         try:

@@ -1,4 +1,8 @@
-"""The cluster of the demo: on each node an agent and, beside it, the little service."""
+"""The cluster of the demo: on each node an agent and, beside it, the little service.
+
+Both are members: the agent, which could be beside a program in any language, and the node that the
+service embeds to keep its notes in a collection.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,13 @@ from peerupgrade.adapters.redis_bus import RedisBus
 from peerupgrade.adapters.redis_link import RedisLink, parse_store_url
 from peerupgrade.adapters.redis_scripts import Keys
 from peerupgrade.core.requests import Heard, MemberHeard
-from peerupgrade.demo.notes import STORE_VARIABLE, Json
+from peerupgrade.demo.notes import (
+    QUARANTINE_S,
+    STOP_TIMEOUT_S,
+    STORE_VARIABLE,
+    Json,
+    member_name,
+)
 from peerupgrade.demo.process import DemoError, Process, Processes
 from peerupgrade.http.discovery import Running, find
 
@@ -26,7 +36,7 @@ _STORE_TIMEOUT_S = 1.0
 _LOOK_S = 0.1
 _POLL_S = 0.01
 # The store is new, so there is nothing that it may have forgotten.
-_AGENT_OPTIONS = ("--quarantine-s", "1", "--stop-timeout-s", "3")
+_AGENT_OPTIONS = ("--quarantine-s", str(QUARANTINE_S), "--stop-timeout-s", str(STOP_TIMEOUT_S))
 
 
 class Release:
@@ -90,7 +100,7 @@ class DemoNode:
         argv = [sys.executable, "-m", "peerupgrade", "node"]
         argv += ["--name", self.name, "--cluster", cluster.name, "--installed-command", command]
         argv += ["--state-dir", str(self._home / "state")]
-        argv += ["--bootstrap-expect", str(len(cluster.nodes)), *_AGENT_OPTIONS]
+        argv += ["--bootstrap-expect", str(len(cluster.members)), *_AGENT_OPTIONS]
         self.agent = await cluster.processes.start(
             f"the agent of {self.name}",
             argv,
@@ -100,11 +110,14 @@ class DemoNode:
 
     async def start_service(self) -> None:
         """Start the release that is installed, and wait until it listens."""
-        self.service = await self._cluster.processes.start(
+        cluster = self._cluster
+        argv = [sys.executable, str(self._current / "service.py")]
+        argv += [cluster.name, self.name, str(len(cluster.members))]
+        self.service = await cluster.processes.start(
             f"the service of {self.name}",
-            [sys.executable, str(self._current / "service.py"), self._cluster.name, self.name],
+            argv,
             log=self._home / "service.log",
-            environment=_environment(**{STORE_VARIABLE: self._cluster.store_url}),
+            environment=_environment(**{STORE_VARIABLE: cluster.store_url}),
         )
         self.url = await self.service.first_line()
         async with self._cluster.session.get(f"{self.url}/version") as response:
@@ -183,8 +196,9 @@ class Cluster:
 
     Attributes:
         home: a directory of its own.
-        installed_at_ms: node -> when the store recorded that it has the new version installed.
-        operating_at_ms: node -> when the store recorded that it operates at the new version.
+        members: names of the agents, and of the nodes that the services embed.
+        installed_at_ms: member -> when the store recorded that it has the new version installed.
+        operating_at_ms: member -> when the store recorded that it operates at the new version.
         waits_for: why the upgrade has not finished, as the cluster itself says.
     """
 
@@ -195,6 +209,8 @@ class Cluster:
         self.name = f"demo-{os.getpid()}"
         self.processes = Processes()
         self.nodes = [DemoNode(f"n{number}", self) for number in range(1, count + 1)]
+        names = [node.name for node in self.nodes]
+        self.members = [*names, *map(member_name, names)]
         self.installed_at_ms: dict[str, int] = {}
         self.operating_at_ms: dict[str, int] = {}
         self.waits_for: list[str] = []
@@ -204,6 +220,8 @@ class Cluster:
         for node in self.nodes:
             node.install(OLD)
             await node.start_agent()
+        # So that it is an agent: a service that is killed could not answer its clients.
+        await self.until(lambda: any(node.is_master for node in self.nodes), "an agent is master")
         await asyncio.gather(*(node.start_service() for node in self.nodes))
         await self.until(
             lambda: all(node.ready for node in self.nodes), "every service takes requests"

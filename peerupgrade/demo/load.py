@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from aiohttp import ClientError, ClientSession
 
+from peerupgrade.demo.cluster import NEW
 from peerupgrade.demo.notes import Json
 
 _WORKERS = 4
@@ -122,11 +123,12 @@ class Client:
 
         Returns:
             How many have their last acknowledged value wherever they are read, and how many of
-            these are in the format of release 2.0.
+            these are stored in the format of release 2.0.
         """
         answers = await asyncio.gather(*map(self._read_all, self._balancer.services))
         kept = [note for note in self.journal if all(read[note] is not None for read in answers)]
-        new = [note for note in kept if "words" in (answers[0][note] or {})]
+        stored = {note: (answers[0][note] or {}).get("format") for note in kept}
+        new = [note for note in kept if stored[note] == NEW.version]
         return len(kept), len(new)
 
     async def _read_all(self, service: Service) -> dict[str, Json | None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from peerupgrade.demo.cluster import NEW, OLD, Cluster
 from peerupgrade.demo.load import Client
-from peerupgrade.demo.notes import Json
+from peerupgrade.demo.notes import COLLECTION, Json
 
 # What a master writes into the history while an upgrade finishes by itself, in this order.
 _FINISHING = ["upgrade began", "floor", "raised", "settled", "converted", "completed"]
@@ -21,6 +21,7 @@ class Outcome:
         records: notes that were written and acknowledged.
         kept: those that have their last value, read through every node.
         new_format: those that are stored in the format of the new release.
+        counted: format -> number of records, as the store has counted them.
         switch_s: from the store's record that the last node has the new version installed, to its
             record that the last node operates at it.
         upgrade_s: from the first node's new version to the end, as the cluster recorded it.
@@ -38,6 +39,7 @@ class Outcome:
     records: int = 0
     kept: int = 0
     new_format: int = 0
+    counted: dict[str, int] = field(default_factory=dict)
     switch_s: float | None = None
     upgrade_s: float | None = None
     killed: str = ""
@@ -59,8 +61,10 @@ class Outcome:
         await self._examine_history(cluster)
         if self.records == 0 or self.kept != self.records:
             self.problems.append(f"{self.kept} of {self.records} notes kept their value")
-        if self.new_format == 0:
-            self.problems.append("no note is in the new format, though it may be written")
+        if self.new_format != self.records:
+            self.problems.append(
+                f"{self.new_format} of {self.records} notes are in the format of {NEW.version}"
+            )
 
     async def _examine_nodes(self, cluster: Cluster) -> None:
         for node in cluster.nodes:
@@ -72,14 +76,16 @@ class Outcome:
                     f" knows the acting version {said['acting']}"
                 )
         installed, operating = cluster.installed_at_ms, cluster.operating_at_ms
-        if len(installed) == len(operating) == len(cluster.nodes):
+        if len(installed) == len(operating) == len(cluster.members):
             self.switch_s = (max(operating.values()) - max(installed.values())) / 1000
         else:
-            self.problems.append("not every node was seen to get the new version and to act at it")
+            self.problems.append("not every member was seen to get the new version, and act at it")
 
     async def _examine_history(self, cluster: Cluster) -> None:
         first = cluster.nodes[0]
-        completion = (await first.ask("/v1/cluster"))["completion"] or {}
+        said = await first.ask("/v1/cluster")
+        self._examine_data(said)
+        completion = said["completion"] or {}
         if (completion.get("before"), completion.get("version")) != (OLD.version, NEW.version):
             self.problems.append(f"the cluster records no end of the upgrade: {completion}")
         else:
@@ -90,10 +96,20 @@ class Outcome:
         if "upgrade began" in kinds:
             steps = told[kinds.index("upgrade began") :]
             self.finishing = [(kind, by) for kind, by in steps if kind in _FINISHING]
-        names = {node.name for node in cluster.nodes}
-        by_itself = all(by in names for _, by in self.finishing)
+        by_itself = all(by in cluster.members for _, by in self.finishing)
         if [kind for kind, _ in self.finishing] != _FINISHING or not by_itself:
             self.problems.append(f"the history is not that of one upgrade: {self.finishing}")
+
+    def _examine_data(self, said: Json) -> None:
+        """The store's own word: its counters, and the data version, which a scan has proven."""
+        for one in said["collections"]:
+            if one["name"] == COLLECTION:
+                self.counted = one["records_by_format"]
+        if said["data"] != NEW.version or list(self.counted) != [NEW.version]:
+            self.problems.append(
+                f"the store counts notes by format as {self.counted}, its data version is"
+                f" {said['data']}"
+            )
 
     def to_json(self) -> Json:
         """For programs."""
@@ -106,6 +122,7 @@ class Outcome:
                 "count": self.records,
                 "kept": self.kept,
                 "in_new_format": self.new_format,
+                "counted_by_format": self.counted,
             },
             "from": OLD.version,
             "to": NEW.version,
@@ -128,7 +145,9 @@ class Outcome:
             f"requests  {self.served:,} served, {self.failed} failed",
             "          (written and read through every node, the whole time)",
             f"records   {self.kept} of {self.records} kept their last acknowledged value",
-            f"          (read through every node; {self.new_format} in the format of {new})",
+            "          (read through every node)",
+            f"converted {self.new_format} of {self.records} are in the format of {new}",
+            f"          (by the services that know it, as soon as all operated at {new})",
             f"switched  {self.switch_s * 1000:,.0f} ms after the last node got {new}",
             f"          (from the record that it has {new} to the record of the last node's",
             f"          confirmation that it operates at {new}, by the store's clock)",

@@ -115,6 +115,11 @@ class _Resolve(_Body, frozen=True, kw_only=True):
     by: _Line
 
 
+class _Rehearse(_Body, frozen=True, kw_only=True):
+    version: _Line
+    sample: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+
+
 async def _body(request: web.Request, kind: type[_T]) -> _T:
     """The body as `kind`; an empty one counts as `{}`."""
     raw = await request.read()
@@ -170,6 +175,7 @@ class _Api:
         router.add_post("/v1/data/pause", self.pause)
         router.add_post("/v1/data/resume", self.resume)
         router.add_post("/v1/data/resolve", self.resolve)
+        router.add_post("/v1/upgrade/rehearse", self.rehearse)
 
     async def livez(self, _request: web.Request) -> web.Response:
         live = self.view.live()
@@ -305,6 +311,12 @@ class _Api:
             what = f"{asked.collection}/{asked.key}" if asked.key else asked.collection
             raise HttpError(404, f"nothing is parked: {what!r}", "peerupgrade why lists what is")
         return web.json_response({"count": reply.count})
+
+    async def rehearse(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Rehearse)
+        with self._cut_at_shutdown():
+            found = await self.view.rehearse(asked.version, asked.sample)
+        return web.json_response(model.rehearsal_json(found))
 
     async def _store_now_ms(self) -> int:
         """The store's clock, by which a hold ends."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from peerupgrade.core.blockers import Blocker
-from peerupgrade.core.progress import Progress, all_progress
+from peerupgrade.core.progress import Progress, StepProgress, all_progress, step_progress
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
@@ -27,6 +27,7 @@ from peerupgrade.core.record import (
 )
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import Version
+from peerupgrade.data.rehearsal import Rehearsal
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
 
 Json: TypeAlias = dict[str, Any]
@@ -51,7 +52,7 @@ def node_json(status: NodeStatus) -> Json:
         "store_failure": status.store_failure,
         "quorum_lost": status.quorum_lost,
         "failure": status.failure,
-        "before_failure": status.before_failure,
+        "before_failure": status.step_failure,
         "master_silent_s": status.master_silent_s,
     }
 
@@ -85,6 +86,7 @@ def cluster_json(ledger: Ledger, status: NodeStatus) -> Json:
             str(version): by_version[version] for version in sorted(by_version, reverse=True)
         },
         "collections": collections_json(ledger),
+        "steps": steps_json(ledger),
         "blockers": len(ledger.blockers),
     }
 
@@ -95,6 +97,13 @@ def collections_json(ledger: Ledger) -> list[Json] | None:
         return None
     now_ms = ledger.snapshot.now_ms
     return [_progress(one) for one in all_progress(ledger.snapshot, now_ms)]
+
+
+def steps_json(ledger: Ledger) -> list[Json] | None:
+    """How far each of the application's own steps is; null if the store has never answered."""
+    if ledger.snapshot is None:
+        return None
+    return [_step(one) for one in step_progress(ledger.snapshot, ledger.snapshot.now_ms)]
 
 
 def record_json(record: ClusterRecord | None) -> Json:
@@ -175,6 +184,35 @@ def doctor_json(findings: list[Finding]) -> Json:
     }
 
 
+def rehearsal_json(found: list[Rehearsal]) -> Json:
+    """What became of the samples; `ok`: every record came through, there and back."""
+    return {
+        "ok": not any(one.failed for one in found),
+        "collections": [
+            {
+                "name": one.collection,
+                "format": one.target,
+                "records": sum(one.records.values()),
+                "records_by_format": one.records,
+                "to_convert": one.to_convert,
+                "sampled": one.sampled,
+                "converted": one.converted,
+                "failed": one.failed,
+                "failures": [
+                    {"key": failure.key, "format": failure.format, "error": failure.error}
+                    for failure in one.failures
+                ],
+                "way_back": one.way_back,
+                "bytes_before": one.bytes_before,
+                "bytes_after": one.bytes_after,
+                "codec_s": one.codec_s,
+                "estimated_s": one.estimated_s,
+            }
+            for one in found
+        ],
+    }
+
+
 def iso_time(at_ms: int) -> str:
     """A unix time in milliseconds as ISO 8601 in UTC."""
     seconds, rest_ms = divmod(at_ms, 1000)
@@ -246,6 +284,23 @@ def _progress(one: Progress) -> Json:
         "converter": one.view.converter or None,
         "parked": len(one.view.parked),
         "skipped": one.view.skipped,
+    }
+
+
+def _step(one: StepProgress) -> Json:
+    state = one.state
+    return {
+        "phase": state.phase,
+        "version": str(state.version),
+        "name": state.name,
+        "units": state.total,
+        "units_done": state.done,
+        "done": one.share,
+        "finished": bool(state.finished),
+        "failure": state.failure,
+        "remaining_s": None if state.finished else one.remaining_s,
+        **_time("began_at", state.began_at_ms),
+        **_time("saved_at", state.saved_at_ms),
     }
 
 

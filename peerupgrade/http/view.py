@@ -13,6 +13,7 @@ from peerupgrade.core.blockers import Blocker
 from peerupgrade.core.record import ClusterRecord, Snapshot
 from peerupgrade.core.requests import OperatorRequest, Reply, Resolve
 from peerupgrade.core.status import NodeStatus
+from peerupgrade.data.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,16 @@ class NodeView(Protocol):
 
     def events(self) -> AsyncIterator[NodeEvent]:
         """Everything that happens from now on."""
+        ...
+
+    async def rehearse(self, version: str, sample: int) -> list[Rehearsal]:
+        """Convert some records of each collection to the format of `version`, into nothing.
+
+        Raises:
+            RefusedError: this node has no codecs for it.
+            UnavailableError: the store does not answer.
+            VersionError: the version cannot be read.
+        """
         ...
 
     async def doctor(self) -> list[Finding]:

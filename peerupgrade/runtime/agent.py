@@ -8,20 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from urllib.parse import urlsplit
 
 from peerupgrade.errors import ExitCode, PeerUpgradeError
-from peerupgrade.http.api import HttpServer
-from peerupgrade.http.discovery import publish, withdraw
 from peerupgrade.runtime.hooks import OnActing
 from peerupgrade.runtime.node import Node
-from peerupgrade.settings import Settings, is_loopback, split_address
+from peerupgrade.settings import Settings
 
 log = logging.getLogger("peerupgrade")
 
@@ -54,12 +49,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _for_others(url: str, host: str) -> str:
-    """Where others reach a node that listens on every address of this machine."""
-    everywhere = host in ("0.0.0.0", "::")  # noqa: S104
-    return f"http://{socket.getfqdn()}:{urlsplit(url).port}" if everywhere else url
-
-
 class _Agent:
     def __init__(
         self, settings: Settings, read_installed: ReadInstalled, on_acting: OnActing | None
@@ -81,7 +70,9 @@ class _Agent:
             stack.push_async_callback(self._node.stop)
             await self._node.start()
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
-            await self._serve_http(stack)
+            url = await self._node.serve()
+            if url:
+                log.info("%s: %s", self._settings.name, url)
             running = asyncio.create_task(self._run_node())
             signalled = asyncio.create_task(self._signalled.wait())
             await asyncio.wait((running, signalled), return_when=asyncio.FIRST_COMPLETED)
@@ -98,23 +89,6 @@ class _Agent:
     async def _run_node(self) -> None:
         await self._node.operating_now()
         raise await self._node.ended()
-
-    async def _serve_http(self, stack: AsyncExitStack) -> None:
-        listen = self._settings.listen
-        if not listen:
-            return
-        token = self._settings.token
-        host, _ = split_address(listen)
-        if not token and is_loopback(host):
-            token = secrets.token_urlsafe(32)  # only this machine's user can read it
-        server = HttpServer(self._node, listen, token)
-        url = await server.start()
-        stack.push_async_callback(server.stop)
-        path = publish(self._settings.cluster, self._settings.name, url, token)
-        if path is not None:
-            stack.callback(withdraw, path)
-        self._node.reached_at(_for_others(url, host))
-        log.info("%s: %s", self._settings.name, url)
 
     # --- signals ----------------------------------------------------------------------------------
 

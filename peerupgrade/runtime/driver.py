@@ -16,8 +16,6 @@ from functools import partial
 from typing import Any, assert_never
 
 from peerupgrade.core.effects import (
-    BeforeDone,
-    BeforeFailed,
     CallLock,
     CallStore,
     ConvertRecords,
@@ -35,10 +33,13 @@ from peerupgrade.core.effects import (
     Remember,
     Remembered,
     RememberFailed,
-    RunBefore,
+    RunSteps,
     SetTimer,
     Start,
+    StepsDone,
+    StepsFailed,
     Stopped,
+    StopSteps,
     StoreReplied,
     Switch,
     Switched,
@@ -58,6 +59,7 @@ from peerupgrade.errors import PeerUpgradeError
 from peerupgrade.ports import Bus, Clock, Disk, LockServer, Store, Transport
 from peerupgrade.runtime.guards import Guards
 from peerupgrade.runtime.hooks import Hooks
+from peerupgrade.runtime.steps import Steps
 
 log = logging.getLogger("peerupgrade")
 
@@ -68,11 +70,13 @@ class Program:
 
     Attributes:
         hooks: its callbacks.
+        steps: its own steps of an upgrade.
         formats: collection -> its formats.
         latency: of its own commands about shared data.
     """
 
     hooks: Hooks
+    steps: Steps
     formats: Mapping[str, Formats]
     latency: Latency
 
@@ -117,6 +121,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._members_bus: asyncio.Task[None] | None = None
+        self._steps: asyncio.Task[None] | None = None
         self._switching = asyncio.Lock()
         self._saving = asyncio.Lock()
         self._emitted: list[Emit] = []
@@ -191,10 +196,10 @@ class Driver:
                 self._set_timer(effect)
             case Remember(memory):
                 self._spawn(self._remember(memory))
-            case Switch() | Drain() | RunBefore() | ConvertRecords():
-                self._ask_application(effect)
             case WatchMembers(on):
                 self._watch_members(on)
+            case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords():
+                self._in_application(effect)
             case Tell(to, packet):
                 assert self._ports.transport is not None, "only a node with a transport gossips"
                 self._ports.transport.send(to, packet)
@@ -205,16 +210,23 @@ class Driver:
             case _:
                 assert_never(effect)
 
-    def _ask_application(self, effect: Switch | Drain | RunBefore | ConvertRecords) -> None:
+    def _in_application(
+        self, effect: Switch | Drain | RunSteps | StopSteps | ConvertRecords
+    ) -> None:
         match effect:
             case Switch():
                 self._spawn(self._switch(effect))
             case Drain(version, attempt):
                 self._spawn(self._then(self._guards.drained(version), Drained(attempt)))
-            case RunBefore():
-                self._spawn(self._run_before(effect))
+            case RunSteps():
+                self._steps = self._spawn(self._run_steps(effect, self._steps))
+            case StopSteps():
+                if self._steps is not None:
+                    self._steps.cancel()
             case ConvertRecords():
                 asyncio.get_running_loop().call_soon(self._convert, effect)
+            case _:
+                assert_never(effect)
 
     async def _then(self, work: Awaitable[None], result: Input) -> None:
         await work
@@ -266,14 +278,17 @@ class Driver:
             else:
                 self.feed(Switched(effect.attempt))
 
-    async def _run_before(self, effect: RunBefore) -> None:
+    async def _run_steps(self, effect: RunSteps, before: asyncio.Task[None] | None) -> None:
+        if before is not None:  # a step never runs twice at the same time on one node
+            await asyncio.wait((before,))
+        job, epoch = effect.job, effect.epoch
         try:
-            await self._hooks.run_before(effect.version)
+            await self._program.steps.run(effect, self._ports.store)
         except Exception as error:
-            log.warning("a step before %s failed", effect.version, exc_info=error)
-            self.feed(BeforeFailed(effect.version, f"{type(error).__name__}: {error}"))
+            log.warning("a step (%s) for %s failed", job.phase, job.upto, exc_info=error)
+            self.feed(StepsFailed(job, epoch, f"{type(error).__name__}: {error}"))
         else:
-            self.feed(BeforeDone(effect.version))
+            self.feed(StepsDone(job, epoch))
 
     def _convert(self, effect: ConvertRecords) -> None:
         """A share is small: it occupies the loop for a few milliseconds."""

@@ -28,7 +28,7 @@ from peerupgrade.core.membership import NodeConfig, NodeState
 from peerupgrade.core.node import MastershipConfig
 from peerupgrade.core.node import Node as CoreNode
 from peerupgrade.core.pace import Pace
-from peerupgrade.core.record import ClusterRecord, Snapshot
+from peerupgrade.core.record import ClusterRecord, Phase, Snapshot
 from peerupgrade.core.refusals import explain
 from peerupgrade.core.requests import (
     All,
@@ -52,6 +52,7 @@ from peerupgrade.core.status import NodeStatus, local_blockers, node_status
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.data.collection import Access, Collection
 from peerupgrade.data.latency import Latency
+from peerupgrade.data.rehearsal import Rehearsal, rehearse
 from peerupgrade.errors import (
     ConfigError,
     PeerUpgradeError,
@@ -64,7 +65,9 @@ from peerupgrade.ports import Store
 from peerupgrade.runtime.doctor import examine
 from peerupgrade.runtime.driver import Driver, Ports, Program, wait_at_most
 from peerupgrade.runtime.guards import Guards
-from peerupgrade.runtime.hooks import Before, Hooks, OnActing
+from peerupgrade.runtime.hooks import Hooks, OnActing
+from peerupgrade.runtime.serving import serve
+from peerupgrade.runtime.steps import Register, Steps
 from peerupgrade.runtime.waiters import Waiters
 from peerupgrade.runtime.world import connected
 from peerupgrade.settings import Settings, check_name
@@ -109,10 +112,12 @@ class Node:
             quarantine_s=settings.quarantine_s,
         )
         self._hooks = Hooks()
+        self._steps = Steps()
         self._guards = Guards()
         self._collections: dict[str, Collection] = {}
         self._latency = Latency()
         self._stack = AsyncExitStack()
+        self._http = AsyncExitStack()
         self._waiters = Waiters()
         self._listeners: set[asyncio.Queue[NodeEvent]] = set()
         self._known: Snapshot | None = None
@@ -170,20 +175,33 @@ class Node:
         known = {name: one.names for name, one in formats.items()}
         self._core = CoreNode(
             config=replace(
-                self._config, collections=known, gossip=gossiping.address if gossiping else ""
+                self._config,
+                collections=known,
+                steps=self._steps.versions,
+                gossip=gossiping.address if gossiping else "",
             ),
             lock=MastershipConfig(len(self._ports.locks), self.settings.lock_ttl_s),
             memory=self._ports.disk.load(),
             rng=SystemRandom(),
-            before_versions=self._hooks.before_versions,
             pace=Pace(full=self.settings.conversion_pace == "full"),
             gossiping=gossiping,
         )
-        program = Program(self._hooks, formats, self._latency)
+        program = Program(self._hooks, self._steps, formats, self._latency)
         self._driver = Driver(self._core, self._ports, program, self._guards, self._after_input)
         self._driver.start()
         if transport is not None:
             await transport.start(self._driver.heard_packet)
+
+    async def serve(self) -> str:
+        """Answer the commands of operators, as an agent does; after `start`, until `stop`.
+
+        Returns:
+            The URL; "" if `listen` is empty.
+
+        Raises:
+            ConfigError: the address cannot be used.
+        """
+        return await serve(self, self._http)
 
     async def stop(self, *, leave: bool | None = None) -> None:
         """Drain, hand mastership over, and leave or stay as away; then close.
@@ -197,6 +215,7 @@ class Node:
         if leave is None:
             leave = self.settings.on_stop == "leave"
         try:
+            await self._http.aclose()
             if hasattr(self, "_driver"):
                 await self._say_farewell(leave)
         finally:
@@ -339,13 +358,32 @@ class Node:
         """
         wanted = parse_version(version)
 
-        def reached() -> bool:
-            record = self._core.membership.record
-            if record is None or record.acting is None or record.acting < wanted:
-                return False
-            return record.settled
+        def reached(record: ClusterRecord) -> bool:
+            return record.acting is not None and record.acting >= wanted and record.settled
 
-        await asyncio.wait_for(self._until(reached), timeout_s)
+        await self._record_is(reached, timeout_s)
+
+    async def migrated(self, version: str, timeout_s: float | None = None) -> None:
+        """Wait until all shared data is in the format of `version` or newer.
+
+        Raises:
+            TimeoutError, RefusedError: as for `settled`.
+        """
+        wanted = parse_version(version)
+
+        def reached(record: ClusterRecord) -> bool:
+            return record.data is not None and record.data >= wanted
+
+        await self._record_is(reached, timeout_s)
+
+    async def _record_is(
+        self, reached: Callable[[ClusterRecord], bool], timeout_s: float | None
+    ) -> None:
+        def holds() -> bool:
+            record = self._core.membership.record
+            return record is not None and reached(record)
+
+        await asyncio.wait_for(self._until(holds), timeout_s)
 
     def collection(self, name: str) -> Collection:
         """Shared data of this name; its formats are registered before the node starts.
@@ -379,9 +417,27 @@ class Node:
         """
         return self._hooks.on_acting(callback)
 
-    def before(self, version: str) -> Callable[[Before], Before]:
-        """Decorator: run a step, on the master, before the acting version rises to `version`."""
-        return self._hooks.before(version)
+    def before(self, version: str, *, name: str = "") -> Register:
+        """Decorator: run `async step(context)` once, before the acting version rises to `version`.
+
+        It runs on the master, begins again from its last checkpoint on the next one should that
+        die, and keeps the version from rising until it has succeeded: see `StepContext`.
+
+        Args:
+            version: of the release that needs it; one that is left out by a raise counts, too.
+            name: under which its progress is kept; by default that of the function.
+
+        Raises:
+            ConfigError: the name cannot be used, or is that of another step of the version.
+        """
+        return self._steps.register(Phase.BEFORE, version, name)
+
+    def migration(self, version: str, *, name: str = "") -> Register:
+        """Decorator: the same once all operate at `version`; the data version waits for it.
+
+        It is for shared data that is in no collection, and pauses with the conversion of those.
+        """
+        return self._steps.register(Phase.MIGRATION, version, name)
 
     def installed_changed(self, installed: str, lowest_supported: str | None = None) -> None:
         """Other software is installed on this node now.
@@ -556,6 +612,55 @@ class Node:
                 yield await queue.get()
         finally:
             self._listeners.discard(queue)
+
+    async def rehearse(self, version: str, sample: int = 1000) -> list[Rehearsal]:
+        """Convert some records of each collection to the format of `version`, into nothing.
+
+        Args:
+            version: that is installed here, or older.
+            sample: so many of each collection.
+
+        Raises:
+            RefusedError: this node's program has no codecs for it; the text says who has.
+            UnavailableError: the store does not answer.
+            VersionError: the version cannot be read.
+        """
+        wanted, ledger = parse_version(version), await self.ledger()
+        if not ledger.live or ledger.snapshot is None:
+            raise UnavailableError("the records cannot be read", hint=ledger.note)
+        counted = ledger.snapshot.collections
+        missing = [name for name, one in counted.items() if one.counts and not self._knows(name)]
+        if missing or self._core.membership.config.installed < wanted:
+            raise self._cannot_rehearse(wanted, missing, ledger.snapshot)
+        return [
+            await rehearse(
+                one.formats, self._ports.store, wanted, dict(counted[name].counts), sample
+            )
+            for name, one in sorted(self._collections.items())
+            if name in counted
+        ]
+
+    def _knows(self, collection: str) -> bool:
+        known = self._collections.get(collection)
+        return known is not None and bool(known.formats.names)
+
+    def _cannot_rehearse(
+        self, wanted: Version, missing: list[str], snapshot: Snapshot
+    ) -> RefusedError:
+        what = f"has {self._core.membership.config.installed} installed, which knows no {wanted}"
+        if missing:
+            what = f"runs without the program that has the codecs of {', '.join(missing)}"
+        able = [
+            member.id
+            for member in snapshot.members.values()
+            if member.installed >= wanted
+            and set(missing) <= member.collections.keys()
+            and member.collections
+        ]
+        hint = f"start a program with {wanted} that registers them and calls `await node.serve()`"
+        if able:
+            hint = f"ask one that can: --node {' or --node '.join(sorted(able))}"
+        return RefusedError(f"{self.settings.name} {what}", rule="no_codecs", hint=hint)
 
     async def doctor(self) -> list[Finding]:
         """Examine what this node depends on."""

@@ -23,12 +23,14 @@ from peerupgrade.core.invariants import (
     nobody_passed,
     node_not_back,
     remembered_first,
+    step_goes_on,
+    steps_have_run,
     within_budget,
     within_supported,
     written_once,
 )
 from peerupgrade.core.node import Node
-from peerupgrade.core.record import ClusterRecord, Hold
+from peerupgrade.core.record import ClusterRecord, Hold, Job, Phase, StepState
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -49,6 +51,7 @@ from peerupgrade.core.requests import (
     ReleaseHold,
     Reply,
     Request,
+    SaveStep,
     SetHold,
 )
 from peerupgrade.core.versions import Version
@@ -75,6 +78,7 @@ INVARIANTS = (
     "S14 nobody locked out",
     "S15 never more down than permitted",
     "S16 complete once and truly",
+    "S17 steps once, by the master",
 )
 _NAMES = {name.partition(" ")[0]: name for name in INVARIANTS}
 _TELLING_S = 3.0  # within so long a node that was cut off is told, whatever time-outs it waits for
@@ -114,6 +118,8 @@ class Checker:
     remembering: set[str] = field(default_factory=set)
     forgotten: set[tuple[str, int]] = field(default_factory=set)  # registrations that it lost
     notes: Notes = field(default_factory=Notes)
+    steps: dict[str, StepState] = field(default_factory=dict)  # as they were saved last
+    newest_epoch: int = 0
     taken_down: set[str] = field(default_factory=set)  # by permission, and not yet up again
     _exempting: bool = False  # somebody is cut off, as `_cut_off` says
     _read: dict[int, tuple[object, ...]] = field(default_factory=dict)  # of each process, last
@@ -230,6 +236,8 @@ class Checker:
         if not world.store.with_replica or world.store.state.record is None:
             self.taken_down &= set(world.store.state.slots)  # a single server forgets slots, too
         self.notes.forget(world.store)
+        self.steps = dict(world.store.state.steps)
+        self.newest_epoch = record.epoch if record is not None else 0
         self._forget_members(world.store)
 
     def _doubt_hold(self, world: World) -> None:
@@ -263,6 +271,8 @@ class Checker:
             case Claim(token=token), Claimed(epoch=epoch):
                 assert record is not None
                 self._claimed(world, record.generation, epoch, token)
+            case SaveStep(), _ if store is world.store:
+                self._step_saved(store, request, reply)
             case SetHold() | ReleaseHold(), _:
                 self._hold_stored(store, request, reply)
             case _:
@@ -323,6 +333,7 @@ class Checker:
     def _claimed(self, world: World, generation: str, epoch: int, token: str) -> None:
         hold(given_once(self.epochs, generation, epoch, token))
         self.epochs[generation, epoch] = token
+        self.newest_epoch = epoch
         for machine in world.machines.values():
             node = machine.node
             if node is not None and node.mastership.holding and node.mastership.token != token:
@@ -356,9 +367,11 @@ class Checker:
         hold(hold_holds(held, was, record.acting))
         if was is not None and record.acting is not None and record.acting > was:
             self._raised(world, store, record.acting)
-        self._stepped(world, store, record, step)
+            self._have_run(store, Job(Phase.BEFORE, was, record.acting))
+        self._stepped(world, stored, record, step)
 
-    def _stepped(self, world: World, store: SimStore, record: ClusterRecord, step: str) -> None:
+    def _stepped(self, world: World, stored: Stored, record: ClusterRecord, step: str) -> None:
+        store, before = stored.store, stored.before
         match step:
             case StepName.FLOOR if any(_silent(world, host) for host in self._hosts(world)):
                 self._exercise("S13")
@@ -366,6 +379,8 @@ class Checker:
                 self._exercise("S14")
             case StepName.VERIFIED:
                 self._doubt_hold(world)
+            case StepName.CONVERTED if before is not None and before.data and record.data:
+                self._have_run(store, Job(Phase.MIGRATION, before.data, record.data))
             case StepName.COMPLETED:
                 self._completed(store, record)
             case _:
@@ -394,6 +409,24 @@ class Checker:
                 serving[machine.name] = membership.config.installed
         hold(nobody_passed(acting, serving))
         hold(nobody_locked_out(acting, stopped))
+
+    def _step_saved(self, store: SimStore, request: SaveStep, reply: Reply) -> None:
+        if isinstance(reply, Fenced):
+            self._exercise("S17")
+        if isinstance(reply, Done):
+            (saved,) = (
+                one
+                for one in store.state.steps.values()
+                if (one.phase, one.version) == (request.phase, request.version)
+            )
+            known = self.steps.get(saved.key)
+            hold(step_goes_on(known, saved, request.epoch, self.newest_epoch))
+            self.steps[saved.key] = saved
+
+    def _have_run(self, store: SimStore, job: Job) -> None:
+        """A record that members brought back says that they have; the store may have forgotten."""
+        if not self.lost:
+            hold(steps_have_run(job, store.state.members.values(), store.state.steps.values()))
 
     def _completed(self, store: SimStore, record: ClusterRecord) -> None:
         self._exercise("S16")

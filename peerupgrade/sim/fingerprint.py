@@ -35,7 +35,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any
 
-from peerupgrade.core.effects import Memory, Part, Timer
+from peerupgrade.core.effects import Memory, Part, RunSteps, Timer
 from peerupgrade.core.master import Master
 from peerupgrade.core.mastership import Mastership
 from peerupgrade.core.membership import EARLIER_TOKENS, Membership, NodeConfig
@@ -99,19 +99,20 @@ _KINDS: dict[type, dict[str, int]] = {
         "id": _SKIP, "incarnation": _INC, "token": _NAME, "seen": _SEEN,
         "operating_revision": _OPERATED, "lease_until_ms": _MOMENT, "number": _NUMBER,
         "attached": _ATTACHED, "joined_at_ms": _SKIP, "changed_at_ms": _SKIP, "address": _SKIP,
-        "gossip": _SKIP, "zone": _SKIP, "labels": _SKIP, "collections": _SKIP,
+        "gossip": _SKIP, "zone": _SKIP, "labels": _SKIP, "collections": _SKIP, "steps": _SKIP,
     },
     Tombstone: {"id": _SKIP, "incarnation": _INC, "token": _NAME, "by": _SKIP, "reason": _SKIP,
                 "at_ms": _SKIP},
     Snapshot: {
         "members": _SKIP, "members_revision": _MEMBERS, "now_ms": _SKIP, "identity": _NAME,
         "quarantine_until_ms": _SKIP, "doubted_at_ms": _SKIP, "excluded": _SKIP,
-        "slots": _SKIP, "collections": _SKIP,
+        "slots": _SKIP, "collections": _SKIP, "steps": _SKIP,
     },
     StoreState: {
         "members": _SKIP, "excluded": _SKIP, "members_revision": _MEMBERS, "incarnations": _INC,
         "master_token": _NAME, "suspect": _SKIP, "quarantine_until_ms": _SKIP,
         "doubted_at_ms": _SKIP, "history": _SKIP, "slots": _SKIP, "collections": _SKIP,
+        "steps": _SKIP,
     },
     LockState: {"token": _NAME, "until_ms": _MOMENT, "epoch": _EPOCH},
     Memory: {"record": _SKIP, "token": _NAME, "earlier": _PREVIOUS, "admitted_token": _NAME,
@@ -119,11 +120,12 @@ _KINDS: dict[type, dict[str, int]] = {
     View: {"identity": _NAME, "doubt": _DOUBT},
     NodeConfig: dict.fromkeys(
         ("id", "lease_s", "lease_margin_s", "address", "gossip", "zone", "labels", "collections",
-         "bootstrap_expect", "quarantine_s"), _SKIP,
+         "steps", "bootstrap_expect", "quarantine_s"), _SKIP,
     ),
     Admit: {"id": _SKIP, "token": _NAME, "earlier": _PREVIOUS, "incarnation": _INC,
             "generation": _NAME, "number": _NUMBER, "address": _SKIP, "gossip": _SKIP,
-            "zone": _SKIP, "labels": _SKIP, "collections": _SKIP},
+            "zone": _SKIP, "labels": _SKIP, "collections": _SKIP, "steps": _SKIP},
+    RunSteps: {"epoch": _EPOCH, "token": _NAME},
     Report: {"id": _SKIP, "incarnation": _INC, "generation": _NAME, "number": _NUMBER,
              "seen": _SEEN, "operating_revision": _OPERATED},
     Init: {"generation": _NAME},
@@ -150,11 +152,11 @@ _KINDS: dict[type, dict[str, int]] = {
         "_round": _SKIP, "_started_s": _SKIP, "_votes": _SKIP,
     },
     Master: {
-        "timers": _SKIP, "quarantine_s": _SKIP, "before_versions": _SKIP, "epoch": _EPOCH,
-        "before_failure": _SKIP, "before_failed_s": _SKIP, "_token": _NAME, "_read_at_s": _SKIP,
+        "timers": _SKIP, "quarantine_s": _SKIP, "steps": _SKIP, "epoch": _EPOCH,
+        "step_failure": _SKIP, "_token": _NAME, "_read_at_s": _SKIP,
         "_calls": _SKIP, "_not_before_s": _SKIP, "_deaf_until_s": _SKIP, "_doubt": _SKIP,
         "_doubt_since_s": _SKIP, "_data_read": _RAISED, "_audit_of": _SKIP, "_audited": _SKIP,
-        "_audit_at": _SKIP, "_data_durable_of": _SKIP, "_proves": _SKIP,
+        "_data_durable_of": _SKIP, "_proves": _SKIP,
     },
 }  # fmt: skip
 

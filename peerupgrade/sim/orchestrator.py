@@ -98,6 +98,5 @@ class Orchestrator:
 def _install(world: World, machine: Machine) -> None:
     """Its time to stop in order is over."""
     world.kill(machine)
-    if machine.version + 1 < len(world.versions):
-        machine.version += 1
+    machine.version = min(machine.version + 1, len(world.versions) - 1)  # it may have got one since
     world.revive(machine)

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar, assert_never
 
 from peerupgrade.core.effects import (
-    BeforeDone,
     CallLock,
     CallStore,
     ConvertRecords,
@@ -40,10 +39,12 @@ from peerupgrade.core.effects import (
     Part,
     Remember,
     Remembered,
-    RunBefore,
+    RunSteps,
     SetTimer,
     Start,
+    StepsDone,
     Stopped,
+    StopSteps,
     StoreReplied,
     Switch,
     Switched,
@@ -55,7 +56,7 @@ from peerupgrade.core.effects import (
 from peerupgrade.core.invariants import Operating
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
-from peerupgrade.core.record import ClusterRecord, Member
+from peerupgrade.core.record import ClusterRecord, Member, Phase
 from peerupgrade.core.requests import (
     Claim,
     Commit,
@@ -139,7 +140,7 @@ class Host:
     saving: Memory | None = None
     switching: int | None = None
     draining: int | None = None
-    preparing: Version | None = None
+    preparing: RunSteps | None = None
     news: tuple[Heard, ...] = ()  # on the way to the subscriber of the record's channel
     changes: tuple[Heard, ...] = ()  # and of the members' channel
     timers: dict[Timer, SetTimer] = field(default_factory=dict)
@@ -367,9 +368,9 @@ class Stage:
                 assert attempt is not None
                 self._feed(host, Drained(attempt))
             case "prepared":
-                version, host.preparing = host.preparing, None
-                assert version is not None
-                self._feed(host, BeforeDone(version))
+                run, host.preparing = host.preparing, None
+                assert run is not None
+                self._feed(host, StepsDone(run.job, run.epoch))
             case _:
                 raise ValueError(kind)
 
@@ -450,8 +451,10 @@ class Stage:
                 host.timers[timer] = effect
             case WatchMembers(on):
                 host.watching, host.changes = on, (Subscribed(),) if on else ()
-            case Remember() | Switch() | Drain() | RunBefore():
+            case Remember() | Switch() | Drain() | RunSteps():
                 self._begin_work(host, effect)
+            case StopSteps():
+                host.preparing = None
             case Operate(version, reason):
                 self._happened.operated.append((host.name, version, reason))
             case Stopped():
@@ -464,7 +467,7 @@ class Stage:
             case _:
                 assert_never(effect)
 
-    def _begin_work(self, host: Host, effect: Remember | Switch | Drain | RunBefore) -> None:
+    def _begin_work(self, host: Host, effect: Remember | Switch | Drain | RunSteps) -> None:
         match effect:
             case Remember(memory):
                 host.saving = memory
@@ -472,8 +475,8 @@ class Stage:
                 host.switching = attempt
             case Drain(_, attempt):
                 host.draining = attempt
-            case RunBefore(version):
-                host.preparing = version
+            case RunSteps():
+                host.preparing = effect
 
     def _replied(self, host: Host, reply: StoreReplied) -> None:
         if host.slept_at_call is not None and reply.part is Part.MEMBERSHIP:
@@ -564,10 +567,10 @@ class Stage:
             lease_s=self.config.lease_s,
             quarantine_s=self.config.quarantine_s,
             bootstrap_expect=self.config.hosts,
+            steps={Phase.BEFORE: self.config.before_versions},
         )
         lock = MastershipConfig(self.config.lock_servers, self.config.ttl_s)
-        before = self.config.before_versions
-        host.node = Node(config, lock, host.disk, host.draws, before)
+        host.node = Node(config, lock, host.disk, host.draws)
         host.news = (Subscribed(),)
         self.feed(name, Start())
 

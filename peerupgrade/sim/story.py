@@ -12,6 +12,7 @@ from peerupgrade.core.requests import (
     Reply,
     Request,
     ReturnSlot,
+    SaveStep,
     SetHold,
     TakeSlot,
 )
@@ -43,6 +44,9 @@ def outcome(request: Request, reply: Reply) -> str:
             return f"may not commit {step!r}: {type(reply).__name__.lower()}"
         case _, Refused(rule=rule):
             return f"is refused {type(request).__name__.lower()}: {rule}"
+        case SaveStep(phase=phase, version=version, done=done, total=total), _:
+            answer = type(reply).__name__.lower()
+            return f"saves step {phase} {version}, {done} of {total}: {answer}"
         case SetHold() | ReleaseHold() | Exclude() | TakeSlot() | ReturnSlot(), _:
             return f"asks {type(request).__name__}: {type(reply).__name__.lower()}"
         case _:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 
 from peerupgrade.core.crashpoints import deed
 from peerupgrade.core.effects import (
-    BeforeDone,
-    BeforeFailed,
     CallLock,
     CallStore,
     ConvertRecords,
@@ -31,10 +29,12 @@ from peerupgrade.core.effects import (
     Remember,
     Remembered,
     RememberFailed,
-    RunBefore,
+    RunSteps,
     SetTimer,
     Start,
+    StepsFailed,
     Stopped,
+    StopSteps,
     StoreReplied,
     Switch,
     Switched,
@@ -64,6 +64,7 @@ from peerupgrade.sim.events import Agenda
 from peerupgrade.sim.network import Link, Network
 from peerupgrade.sim.observed import Fed, Observed, Said, Started, Stored
 from peerupgrade.sim.servers import SimLockServer, SimStore
+from peerupgrade.sim.steps import StepRunner, registered
 from peerupgrade.sim.story import of_effect, outcome
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class WorldConfig:
     with_replica: bool = False
     bootstrap_expect: int = 3
     versions: tuple[str, ...] = ("1.0", "1.1", "2.0", "3.0")
-    before: tuple[str, ...] = ("1.1", "2.0")  # the versions that have steps before them
+    before: tuple[str, ...] = ("1.1", "2.0")  # the versions that programs have steps before
+    migrations: tuple[str, ...] = ("1.1", "3.0")
     first_version: int = 0
     gossip_s: float = 0.0  # from one probe to the next; 0: nobody gossips
 
@@ -143,6 +145,7 @@ class World:
     locks: list[SimLockServer] = field(init=False)
     network: Network = field(init=False)
     application: Application = field(init=False)
+    steps: StepRunner = field(init=False)
     traps: dict[str, Trap] = field(default_factory=dict)  # by crash point
     orchestrators: dict[str, Orchestrator] = field(default_factory=dict)
     sprung: Counter[str] = field(default_factory=Counter)
@@ -156,6 +159,7 @@ class World:
         self.locks = [SimLockServer() for _ in range(self.config.lock_servers - 1)]
         self.network = Network(self, self.rng)
         self.application = Application(self, Random(self.rng.getrandbits(64)))
+        self.steps = StepRunner(self, Random(self.rng.getrandbits(64)))
         self.versions = [parse_version(text) for text in self.config.versions]
 
     # --- machines ---------------------------------------------------------------------------------
@@ -188,13 +192,13 @@ class World:
             collections=(
                 {COLLECTION: formats(self, machine.version)} if machine.has_program else {}
             ),
+            steps=registered(self.config) if machine.has_program else {},
         )
         machine.node = Node(
             config,
             MastershipConfig(1 + len(self.locks), self.config.ttl_s),
             machine.disk,
             Random(self.rng.getrandbits(64)),
-            frozenset(map(parse_version, self.config.before)),
             gossiping=self._gossiping(machine),
         )
         if self.tracing:
@@ -369,7 +373,7 @@ class World:
                 self._watch_members(machine, on=on)
             case Remember():
                 self._remember(machine, effect)
-            case Switch() | Drain() | RunBefore() | ConvertRecords():
+            case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords():
                 self._in_application(machine, effect)
             case Tell():
                 self.network.tell(machine, effect)
@@ -379,15 +383,17 @@ class World:
                 self.observe(self, Said(machine, effect))
 
     def _in_application(
-        self, machine: Machine, effect: Switch | Drain | RunBefore | ConvertRecords
+        self, machine: Machine, effect: Switch | Drain | RunSteps | StopSteps | ConvertRecords
     ) -> None:
         match effect:
             case Switch():
                 self._switch(machine, effect)
             case Drain():
                 self.application.drain(machine, effect)
-            case RunBefore():
-                self._run_before(machine, effect)
+            case RunSteps():
+                self.steps.begin(machine, effect)
+            case StopSteps():
+                pass  # the worst that an application can do is to go on
             case ConvertRecords():
                 self.application.convert(machine, effect)
 
@@ -443,14 +449,6 @@ class World:
         took_s = self.rng.uniform(0.0, 0.02) + machine.callback_hangs_s
         self.conclude_later(machine, took_s, effect, result)
 
-    def _run_before(self, machine: Machine, effect: RunBefore) -> None:
-        result: Input = BeforeDone(effect.version)
-        if machine.step_fails > 0:
-            machine.step_fails -= 1
-            result = BeforeFailed(effect.version, "the step failed")
-        took_s = self.rng.uniform(0.0, 0.1) + machine.callback_hangs_s
-        self.conclude_later(machine, took_s, effect, result)
-
     # --- the store --------------------------------------------------------------------------------
 
     def do(self, request: Request, who: str, store: SimStore | None = None) -> Reply:
@@ -491,8 +489,8 @@ def _failure(effect: Effect) -> Input:
             return RememberFailed("the disk failed")
         case Switch(attempt=attempt):
             return SwitchFailed(attempt, "the callback broke")
-        case RunBefore(version):
-            return BeforeFailed(version, "the step broke")
+        case RunSteps(job, epoch):
+            return StepsFailed(job, epoch, "the step broke")
         case ConvertRecords(call=call, records=records):
             broken = [
                 Conversion(key, one.format, one.stamp, error="the codec broke")

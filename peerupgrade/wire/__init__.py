@@ -14,6 +14,7 @@ from peerupgrade.wire.fields import (
     record_to_fields,
     request_to_fields,
     slot_from_fields,
+    step_from_fields,
     tombstone_from_fields,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "record_to_fields",
     "request_to_fields",
     "slot_from_fields",
+    "step_from_fields",
     "tombstone_from_fields",
 ]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from peerupgrade.core.effects import Memory
-from peerupgrade.core.record import ClusterRecord, Member, Slot, Standing, Tombstone
+from peerupgrade.core.record import ClusterRecord, Member, Slot, Standing, StepState, Tombstone
 from peerupgrade.core.requests import (
     Beat,
     DoubtHeard,
@@ -93,6 +93,15 @@ def slot_from_fields(fields: Mapping[str, str]) -> Slot:
         DataError: as for the record.
     """
     return _from_fields(Slot, fields)
+
+
+def step_from_fields(fields: Mapping[str, str]) -> StepState:
+    """A step of an upgrade from its map of strings; only the store writes them.
+
+    Raises:
+        DataError: as for the record.
+    """
+    return _from_fields(StepState, fields)
 
 
 def request_to_fields(request: Request) -> _Fields:

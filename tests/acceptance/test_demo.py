@@ -76,7 +76,8 @@ def check_success(said):
     assert said["requests"]["served"] > 0
     assert said["requests"]["failed"] == 0
     assert 0 < said["records"]["count"] == said["records"]["kept"]
-    assert said["records"]["in_new_format"] > 0
+    assert said["records"]["in_new_format"] == said["records"]["count"]
+    assert said["records"]["counted_by_format"] == {"2.0": said["records"]["count"]}
     assert said["operating"] == {f"n{number}": "2.0" for number in range(1, NODES + 1)}
     steps = [entry["kind"] for entry in said["history"]]
     assert steps == ["upgrade began", "floor", "raised", "settled", "converted", "completed"]

@@ -42,6 +42,7 @@ EXAMPLES = {
         "buy milk in format 2.0",
         "record 'monday' of 'notes' has stamp 1, not 0: read it again and decide again",
     ],
+    "steps": ["before 2.0 is active: False", "['ONE', 'TWO', 'THREE']"],
 }
 
 

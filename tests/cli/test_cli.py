@@ -30,7 +30,7 @@ from fake_node import (
 import peerupgrade
 from peerupgrade.cli import EXIT_CODES, installed, main, show, slot
 from peerupgrade.cli.watch import RETRY_S
-from peerupgrade.core.record import CollectionView, Parked
+from peerupgrade.core.record import CollectionView, Parked, Phase, StepState
 from peerupgrade.core.requests import (
     Outcome,
     ReleaseHold,
@@ -319,6 +319,21 @@ def test_shared_data_that_is_finished_has_no_bar(run, node):
     assert run("data", "show")[1] == (
         "notes  3 records, [####################] 100% in format 1.0, 1 parked, 2 skipped\n"
     )
+
+
+def test_steps_are_shown_with_a_bar_their_end_and_why_they_failed(run, node):
+    record = replace(RECORD, floor=V2)
+    half = StepState(Phase.BEFORE, V2, "fill", done=5, total=10, began_at_ms=NOW_MS - 30_000)
+    snapshot = replace(node.the_ledger.snapshot, record=record, steps={half.key: half})
+    node.the_ledger = replace(node.the_ledger, snapshot=snapshot)
+    bar = "2.0 fill: [##########..........] 50%"
+    assert f"before     {bar}, about 30s left" in run("status")[1]
+    failed = replace(half, failure="no room")
+    snapshot = replace(snapshot, steps={half.key: failed})
+    node.the_ledger = replace(node.the_ledger, snapshot=snapshot)
+    assert f"before     {bar}, failed: no room" in run("status")[1]
+    (said,) = json.loads(run("status", "--json")[1])["steps"]
+    assert (said["name"], said["units_done"], said["done"]) == ("fill", 5, 0.5)
 
 
 def test_the_conversion_is_paused_and_resumed(run, node):

@@ -45,7 +45,7 @@ from peerupgrade.core.store import converting
 from tests.contract import test_store as base
 from tests.contract.test_store import HOUR_MS, MemorySide, admit, commit, formed, told
 
-V1, V2 = base.V1, base.V2
+V1, V2, V3 = base.V1, base.V2, base.V3
 counter = itertools.count(1)
 
 
@@ -381,14 +381,49 @@ class TestConvert:
 class TestAudit:
     def audit(self, stage, epoch=0):
         record = stage.state.record
-        return Audit("m1", record.epoch + epoch, "notes", "2.0", "0", 100)
+        return Audit(stage.state.master_token, record.epoch + epoch, "notes", "2.0", 100)
 
     @pytest.mark.asyncio
     async def test_finds_what_is_left(self, stage):
         await stage.write(put("k"), put("l", format_="2.0"))
-        assert await stage.call(self.audit(stage)) == Audited("0", 1)
+        await raised(stage)
+        assert await stage.call(self.audit(stage)) == Audited(False, 1)
         await stage.write(put("k", format_="2.0"))
-        assert await stage.call(self.audit(stage)) == Audited("0", 0)
+        assert await stage.call(self.audit(stage)) == Audited(True, 0)
+        assert await stage.call(self.audit(stage)) == Audited(True, 0)
+
+    @pytest.mark.asyncio
+    async def test_proves_nothing_before_all_have_settled(self, stage):
+        await stage.write(put("k", format_="2.0"))
+        await stage.call(commit(stage, acting=V2, floor=V2))
+        assert await stage.call(self.audit(stage)) == Audited(False, 0)
+        settled = stage.state.record.raised_revision
+        await stage.call(commit(stage, settled_revision=settled))
+        assert await stage.call(self.audit(stage)) == Audited(True, 0)
+
+    @pytest.mark.asyncio
+    async def test_is_about_one_raise_and_one_server_process(self, stage):
+        await stage.write(put("k", format_="2.0"))
+        await raised(stage)
+        assert await stage.call(self.audit(stage)) == Audited(True, 0)
+        await stage.call(commit(stage, acting=V3, floor=V3))
+        await stage.call(commit(stage, settled_revision=stage.state.record.raised_revision))
+        await stage.write(put("l"))
+        assert await stage.call(self.audit(stage)) == Audited(False, 1)
+
+    @pytest.mark.asyncio
+    async def test_another_master_goes_on_where_the_last_one_stopped(self, stage):
+        keys = [f"k{number}" for number in range(600)]  # more than a server keeps in one piece
+        await stage.write(*(put(key, format_="2.0") for key in keys))
+        await raised(stage)
+        calls = 1
+        while not (await stage.side.store.call(self.audit(stage))).ended:
+            calls += 1
+            if calls == 3:
+                await stage.ask_lock(base.Release("m1"))
+                await stage.ask_lock(base.Acquire("m2", HOUR_MS))
+                await stage.call(base.Claim("a", "m2", 0))
+        assert 4 < calls < 8
 
     @pytest.mark.asyncio
     async def test_sets_a_counter_right_that_knows_nothing(self, stage):
@@ -467,7 +502,7 @@ class Sequence(base.Sequence):
     def audit(self):
         record = self.state.record
         epoch = record.epoch if record else 0
-        return Audit(self.state.master_token or "m1", epoch, "notes", "2.0", "0", 100)
+        return Audit(self.state.master_token or "m1", epoch, "notes", "2.0", 100)
 
     def resolve(self):
         verdict = self.draw(st.sampled_from(["retry", "skip", "delete"]))

@@ -6,7 +6,7 @@ import pytest
 
 from peerupgrade.core.acting import Progress, StepName, next_step
 from peerupgrade.core.blockers import Code, all_blockers, raise_blockers
-from peerupgrade.core.record import Hold, Standing, Upgrade
+from peerupgrade.core.record import Hold, Job, Phase, Standing, Upgrade
 from tests.core.builders import V, member, record, snapshot
 
 UPGRADE = Upgrade("1.0", 900_000)
@@ -117,11 +117,11 @@ def test_the_version_rises_only_once_the_replicas_have_the_floor():
 def test_before_steps_come_between_the_floor_and_the_version():
     raising = record(floor=V("2.0"), floor_revision=10, upgrade=UPGRADE)
     view = snapshot(raising, member("a", "2.0"))
-    assert decide(view, before_needed=True) is None
-    done = decide(view, before_needed=True, before_done=V("2.0"))
+    assert decide(view, steps=True) is None
+    done = decide(view, steps=True, steps_done=Job(Phase.BEFORE, V("1.0"), V("2.0")))
     assert done.name is StepName.BEFORE
     committed = snapshot(done.record, member("a", "2.0"))
-    assert decide(committed, before_needed=True).name is StepName.RAISED
+    assert decide(committed).name is StepName.RAISED
 
 
 def test_an_upgrade_that_everybody_rolled_back_is_withdrawn():

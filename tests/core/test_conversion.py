@@ -157,7 +157,7 @@ def test_the_data_version_rises_when_counts_and_scan_agree():
 
 def test_the_data_version_waits_until_the_replicas_have_what_was_converted():
     again = decide(view({"2.0": 5}), "notes")
-    assert again.name is StepName.SETTLED
+    assert again.name is StepName.AUDITED
     assert again.record.data == V("1.0")
 
 

@@ -8,7 +8,12 @@ from peerupgrade.core.effects import CallLock, CallStore, Part
 from peerupgrade.core.requests import Acquire, Commit
 from tests.core.builders import record
 
-NOT_A_NODES = (*get_args(requests.OperatorRequest), requests.Resolve, requests.Write)
+NOT_A_NODES = (
+    *get_args(requests.OperatorRequest),
+    requests.Resolve,
+    requests.Write,
+    requests.SaveStep,
+)
 READS = (
     requests.Read,
     requests.ReadAll,
@@ -23,6 +28,7 @@ PASSING = (
     effects.CallLock,
     effects.SetTimer,
     effects.WatchMembers,
+    effects.StopSteps,
     effects.Operate,
     effects.Tell,
     effects.Emit,

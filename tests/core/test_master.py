@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from peerupgrade.core.effects import CallStore, RunBefore, SetTimer, WatchMembers
+from peerupgrade.core.effects import CallStore, SetTimer, WatchMembers
 from peerupgrade.core.master import Master
 from peerupgrade.core.record import CollectionView, Hold, Upgrade
 from peerupgrade.core.requests import (
@@ -116,19 +116,6 @@ def test_a_fenced_master_writes_nothing_more():
     assert master.read_again(2.0) == []
 
 
-def test_before_steps_run_once_everything_else_is_ready():
-    raising = record(floor=V("2.0"), floor_revision=10)
-    view = snapshot(raising, member("a", "2.0"))
-    master, effects = began(view, before_versions=frozenset({V("2.0")}))
-    began_upgrade = requested(effects)[0]
-    assert began_upgrade.step == "upgrade began"
-    written = replace(began_upgrade.record, revision=11)
-    effects = master.replied(1.0, 2, Done(View(written, "server")))
-    assert RunBefore(V("2.0")) in effects
-    (commit,) = requested(master.before_done(2.0, V("2.0")))
-    assert commit.step == "before"
-
-
 def test_a_doubt_lasts_as_long_by_the_masters_own_clock():
     doubted = record(identity="")
     view = snapshot(doubted, member("a", attached=500), quarantine_until_ms=500)
@@ -182,13 +169,13 @@ def test_the_counters_are_read_again_once_all_have_settled():
 
 def test_it_scans_from_end_to_end_before_the_data_version_rises():
     master, effects = began(with_notes({"2.0": 5000}))
-    assert requested(effects) == [Audit("token", 4, "notes", "2.0", "0", 1000)]
-    effects = audited(master, effects, Audited("7", 0))
-    assert requested(effects)[0].cursor == "7"
-    effects = audited(master, effects, Audited("0", 0))
+    assert requested(effects) == [Audit("token", 4, "notes", "2.0", 1000)]
+    effects = audited(master, effects, Audited(False, 0))
+    assert isinstance(requested(effects)[0], Audit)
+    effects = audited(master, effects, Audited(True, 0))
     again = requested(effects)[0]
-    assert again.step == "settled"  # the replicas shall have what was converted
-    for durable, step in ((False, "settled"), (True, "converted")):
+    assert again.step == "audited"  # the replicas shall have what was converted
+    for durable, step in ((False, "audited"), (True, "converted")):
         written = Done(
             View(replace(again.record, revision=master.snapshot.record.revision + 1), "server"),
             durable,
@@ -208,26 +195,26 @@ def test_the_first_word_that_all_have_settled_proves_nothing_of_the_data():
     master.heard_record(1.0, settled)
     effects = master.replied(1.0, effects[-1].call, Done(View(settled, "server")))
     effects = read(master, effects, replace(with_notes({"2.0": 5}), record=settled))
-    effects = audited(master, effects, Audited("0", 0))
-    assert requested(effects)[0].step == "settled"
+    effects = audited(master, effects, Audited(True, 0))
+    assert requested(effects)[0].step == "audited"
 
 
 def test_a_scan_that_finds_something_older_begins_again():
     master, effects = began(with_notes({"2.0": 5}))
-    effects = audited(master, effects, Audited("7", 0), Audited("9", 1))
+    effects = audited(master, effects, Audited(False, 0), Audited(False, 1))
     effects = read(master, effects, with_notes({"1.0": 1, "2.0": 4}))
     assert requested(effects) == []
     effects = read(master, master.decide(2.0), with_notes({"2.0": 5}))
-    assert requested(effects)[0].cursor == "0"
+    assert isinstance(requested(effects)[0], Audit)
 
 
 def test_a_scan_on_another_server_process_begins_again():
     master, effects = began(with_notes({"2.0": 5}))
-    effects = audited(master, effects, Audited("7", 0))
+    effects = audited(master, effects, Audited(False, 0))
     elsewhere = replace(with_notes({"2.0": 5}, identity="other"), identity="other")
     master.replied(1.0, effects[0].call, Unverified(View(record(), "other")))
     effects = read(master, master.decide(2.0), elsewhere, 2.0)
-    assert requested(effects)[0].cursor == "0"
+    assert isinstance(requested(effects)[0], Audit)
 
 
 def test_while_older_records_are_left_it_looks_now_and_then():

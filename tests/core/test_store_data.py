@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from peerupgrade.core.requests import (
+    Audit,
+    Audited,
     Conversion,
     Convert,
     NoShare,
@@ -89,3 +91,23 @@ def test_the_checkpoint_moves_with_the_work(state):
         first = convert(state, first)
     assert first == NoShare("done")
     assert set(formats(state).values()) == {"2.0"}
+
+
+def audit(state, count=2):
+    return ask(state, Audit("token", 3, "notes", "2.0", count))
+
+
+def test_an_audit_is_one_pass_that_began_when_all_had_settled(state):
+    state.master_token = "token"
+    for key in ("x", "y", "z"):
+        put(state, key)
+    state.record = replace(RAISED, settled_revision=5)
+    assert [audit(state) for _ in range(3)] == [Audited(False, 0)] * 3
+    state.record = RAISED
+    assert [audit(state) for _ in range(3)] == [
+        Audited(False, 0),
+        Audited(True, 0),
+        Audited(True, 0),
+    ]
+    state.record = replace(RAISED, raised_revision=9, settled_revision=9)
+    assert audit(state) == Audited(False, 0)

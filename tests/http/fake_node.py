@@ -86,12 +86,11 @@ class FakeNode:
             store_failure="",
             quorum_lost=False,
             failure="",
-            before_failure="",
+            step_failure="",
             master_silent_s=0.5,
             suspended_s=0.0,
             store_silent_s=0.0,
             quorum_lost_s=0.0,
-            before_failed_s=0.0,
         )
         self.is_live = True
         self.the_ledger = Ledger((OLDER,), True, NOW_MS, "", SNAPSHOT)
@@ -171,6 +170,11 @@ class FakeNode:
                 yield await queue.get()
         finally:
             self.streams.remove(queue)
+
+    async def rehearse(self, version, sample):
+        self.asked.append((version, sample))
+        self._fail()
+        return []
 
     async def doctor(self):
         self._fail()

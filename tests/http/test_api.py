@@ -48,6 +48,7 @@ COMMANDS = {
     "/v1/data/pause": {"by": "ann", "reason": "peak"},
     "/v1/data/resume": {"by": "ann"},
     "/v1/data/resolve": {"collection": "notes", "verdict": "skip", "by": "ann"},
+    "/v1/upgrade/rehearse": {"version": "2.0", "sample": 10},
 }
 BEARER = {"Authorization": "Bearer secret"}
 

@@ -22,6 +22,7 @@ BLOCKERS, ACTING = "peerupgrade.core.blockers", "peerupgrade.core.acting"
 RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
 MASTER = "peerupgrade.core.master"
 SERVERS = "peerupgrade.sim.servers"
+STEPS = "peerupgrade.core.store.steps"
 DATA, CONVERTING = "peerupgrade.core.store.data", "peerupgrade.core.store.converting"
 
 
@@ -37,6 +38,49 @@ class Mutant:
 
 
 MUTANTS = [
+    Mutant(
+        "R1s",
+        "a superseded master's step is saved",
+        STEPS,
+        "if record is None or request.epoch != record.epoch or request.token != "
+        "state.master_token:",
+        "if record is None:",
+    ),
+    Mutant(
+        "R13s",
+        "a step is saved that is not due",
+        STEPS,
+        "if not due or record.job_paused:",
+        "if False:",
+    ),
+    Mutant(
+        "R13a",
+        "a scan counts that began before all had settled",
+        CONVERTING,
+        "if not record.settled:",
+        "if False:",
+    ),
+    Mutant(
+        "step once",
+        "a step goes on after it has succeeded",
+        STEPS,
+        "if known.finished:",
+        "if False:",
+    ),
+    Mutant(
+        "step late",
+        "a save that arrives late counts",
+        STEPS,
+        "if request.number <= known.number:",
+        "if False:",
+    ),
+    Mutant(
+        "step first",
+        "the version rises before the steps have succeeded",
+        ACTING,
+        "if record.job is not None and progress.steps:",
+        "if False:",
+    ),
     Mutant(
         "R1",
         "an older mastership may write",

@@ -70,6 +70,7 @@ members = built(
     standing=st.sampled_from(Standing),
     labels=st.dictionaries(texts, texts, max_size=3),
     collections=st.dictionaries(texts, st.lists(texts, max_size=3).map(tuple), max_size=3),
+    steps=st.lists(texts, max_size=3).map(tuple),
 )
 tombstones = built(Tombstone)
 memories = built(Memory, record=st.none() | records, earlier=st.lists(texts, max_size=3).map(tuple))

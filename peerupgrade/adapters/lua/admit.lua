@@ -78,6 +78,7 @@ put_member({
   zone = ask.zone,
   labels = ask.labels,
   collections = ask.collections,
+  steps = ask.steps,
   attached = '0',
   joined_at_ms = again and known.joined_at_ms or text(now_ms),
   changed_at_ms = text(now_ms),

@@ -1,6 +1,7 @@
 -- read_all: the record, the members, the exclusions, the store's clock, and what is known of each
--- collection without its records. Refuses nothing. KEYS: those of _prelude, and the set of the
--- collections; the keys of a collection end in its name, and lie in the same slot.
+-- collection without its records, and the steps. Refuses nothing. KEYS: those of _prelude, the set of
+-- the collections and the hash of the steps; the keys of a collection end in its name, and lie in the
+-- same slot.
 local PREFIX = string.match(KEYS[6], '^(.*:)collections$')
 local collections = {}
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[6])) do
@@ -10,4 +11,4 @@ for _, name in ipairs(redis.call('SMEMBERS', KEYS[6])) do
   collections[#collections + 1] = text(redis.call('HLEN', PREFIX .. 'skipped:' .. name))
 end
 return reply('all', redis.call('HGETALL', MEMBERS), redis.call('HGETALL', EXCLUDED), text(now_ms),
-  collections)
+  collections, redis.call('HGETALL', KEYS[7]))

@@ -35,6 +35,7 @@ from peerupgrade.core.requests import (
     Request,
     Resolve,
     ReturnSlot,
+    SaveStep,
     Scan,
     Seeds,
     SetHold,
@@ -49,6 +50,7 @@ from peerupgrade.core.store.lock import execute_lock
 from peerupgrade.core.store.regression import attach
 from peerupgrade.core.store.slots import return_slot, take_slot
 from peerupgrade.core.store.state import LockState, Step, StoreState, snapshot
+from peerupgrade.core.store.steps import save_step
 
 __all__ = ["LockState", "StoreState", "execute", "execute_lock", "snapshot"]
 
@@ -108,12 +110,22 @@ def _control_reply(step: Step, request: ControlRequest) -> Reply:
             return leave(step, request)
         case Exclude() | SetHold() | ReleaseHold() | TakeSlot() | ReturnSlot():
             return _operator_reply(step, request)
+        case Claim() | Commit() | SaveStep():
+            return _masters_reply(step, request)
+        case Attach():
+            return attach(step, request)
+        case _:
+            assert_never(request)
+
+
+def _masters_reply(step: Step, request: Claim | Commit | SaveStep) -> Reply:
+    match request:
         case Claim():
             return claim(step, request)
         case Commit():
             return commit(step, request)
-        case Attach():
-            return attach(step, request)
+        case SaveStep():
+            return save_step(step, request)
         case _:
             assert_never(request)
 

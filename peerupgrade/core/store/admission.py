@@ -140,6 +140,7 @@ def _admitted_member(
         zone=request.zone,
         labels=request.labels,
         collections=request.collections,
+        steps=request.steps,
         joined_at_ms=known.joined_at_ms if again and known else step.now_ms,
         changed_at_ms=step.now_ms,
     )

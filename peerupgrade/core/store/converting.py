@@ -9,7 +9,9 @@ The checkpoint moves in the very step that writes the share that it covers, so i
 the work. It says where to begin, no more; that all is converted is known from the counters, which
 every write keeps, and from the scan of a master (`audit`). Where a scan and the counters differ the
 scan is right: within one server process no record in an older format can appear behind it (R8), so
-a whole pass that has met none sets the counters right, and an audit that meets one does, too.
+a whole pass that has met none sets the counters right, and an audit that meets one does, too. For
+the same reason several masters may share one pass of an audit, each from where the last stopped, if
+it began when all had settled.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from peerupgrade.core.requests import (
     Unverified,
 )
 from peerupgrade.core.store.data import expired, page_of, purge, stale
-from peerupgrade.core.store.state import Checkpoint, Collection, Step
+from peerupgrade.core.store.state import Checkpoint, Collection, Pass, Step
 
 PARKED_MAX = 1000  # so many failures are a defect of the codec, not of the records
 
@@ -144,7 +146,12 @@ def audit(step: Step, request: Audit) -> Reply:
         return Unverified(step.view)
     collection = state.collections.get(request.collection, Collection())
     purge(step, collection)
-    then, page = page_of(collection, request.cursor, request.count)
+    at, now = collection.audit, Pass(record.raised_revision, step.identity)
+    if at is None or (at.raised_revision, at.identity) != (now.raised_revision, now.identity):
+        at = now
+    if at.ended:
+        return Audited(True, 0)
+    then, page = page_of(collection, at.cursor, request.count)
     older = [
         record.format
         for _, record in page
@@ -152,7 +159,10 @@ def audit(step: Step, request: Audit) -> Reply:
     ]
     for format_ in set(older) - set(collection.counts):
         collection.count(format_, older.count(format_))
-    return Audited(then, len(older))
+    if not record.settled:  # R13: behind it an older record could still appear
+        return Audited(False, len(older))
+    collection.audit = now if older else replace(at, cursor=then, ended=then == "0")
+    return Audited(collection.audit.ended, len(older))
 
 
 def resolve(step: Step, request: Resolve) -> Reply:

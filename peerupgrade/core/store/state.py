@@ -12,6 +12,7 @@ from peerupgrade.core.record import (
     Parked,
     Slot,
     Snapshot,
+    StepState,
     Tombstone,
 )
 from peerupgrade.core.requests import (
@@ -59,6 +60,16 @@ class Checkpoint:
     converted: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A scan for older records: the raise and the server process that it is about, and where."""
+
+    raised_revision: int
+    identity: str
+    cursor: str = "0"
+    ended: bool = False
+
+
 @dataclass(slots=True)
 class Collection:
     """Everything that belongs to one collection."""
@@ -69,6 +80,7 @@ class Collection:
     skipped: dict[str, Stored] = field(default_factory=dict)
     stamps: int = 0
     checkpoint: Checkpoint | None = None
+    audit: Pass | None = None
 
     def copy(self) -> Collection:
         """A collection that shares nothing that changes."""
@@ -79,6 +91,7 @@ class Collection:
             dict(self.skipped),
             self.stamps,
             self.checkpoint,
+            self.audit,
         )
 
     def count(self, format_: str, by: int) -> None:
@@ -132,6 +145,7 @@ class StoreState:
     lock: LockState = field(default_factory=LockState)
     slots: dict[str, Slot] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
+    steps: dict[str, StepState] = field(default_factory=dict)  # by `StepState.key`
 
     def copy(self) -> StoreState:
         """A state that shares nothing that changes."""
@@ -143,6 +157,7 @@ class StoreState:
             lock=replace(self.lock),
             slots=dict(self.slots),
             collections={name: one.copy() for name, one in self.collections.items()},
+            steps=dict(self.steps),
         )
 
 
@@ -241,4 +256,5 @@ def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:
         excluded=dict(state.excluded),
         slots=dict(state.slots),
         collections={name: one.view() for name, one in state.collections.items()},
+        steps=dict(state.steps),
     )

@@ -1,21 +1,27 @@
-"""Release 1.0 of the little service: a note is stored as its text."""
+"""Release 1.0 of the little service: a note is its text."""
 
 from __future__ import annotations
 
-from peerupgrade.demo.notes import IsActive, Json, serve
+from peerupgrade.data.collection import Collection
+from peerupgrade.demo.notes import Json, serve
 
 
-def write(text: str, _is_active: IsActive) -> object:
-    """How a note is stored."""
+def register(notes: Collection) -> None:
+    """How notes are stored."""
+    notes.format("1.0")
+
+
+def write(text: str) -> object:
+    """A note."""
     return text
 
 
-def read(stored: object) -> Json:
-    """What a stored note says."""
-    if not isinstance(stored, str):
-        raise ValueError(f"release 1.0 cannot read {stored!r}")  # noqa: TRY004 - it is data
-    return {"text": stored}
+def read(note: object) -> Json:
+    """What a note says."""
+    if not isinstance(note, str):
+        raise ValueError(f"release 1.0 cannot read {note!r}")  # noqa: TRY004 - it is data
+    return {"text": note}
 
 
 if __name__ == "__main__":
-    serve(__file__, write, read)
+    serve(__file__, register, write, read)
