@@ -422,7 +422,9 @@ class Membership:
         seen = told.seen
         if record.raising and remembered.revision >= record.floor_revision:
             seen = max(seen, record.floor_revision)
-        due = replace(told, standing=self._standing, seen=seen, failure=self.failure)
+        due = told
+        if (self._standing, seen, self.failure) != (told.standing, told.seen, told.failure):
+            due = replace(told, standing=self._standing, seen=seen, failure=self.failure)
         confirmed = self.operating is not None and self.operating == remembered.acting
         if confirmed and not self._draining and told.operating_revision < record.raised_revision:
             due = replace(

@@ -125,9 +125,10 @@ class Node:
         if isinstance(event, StoreReplied) and isinstance(event.reply, Claimed):
             durable = event.reply.durable
         effects += self._follow_mastership(now, durable)
-        record = self.membership.memory.record
-        due = self.membership.origin if self.converter.is_due(record) else None
-        effects += self.converter.follow(now, due, record)
+        if self.converter.formats:
+            record = self.membership.memory.record
+            due = self.membership.origin if self.converter.is_due(record) else None
+            effects += self.converter.follow(now, due, record)
         if self.gossip is not None:
             effects += self._follow_membership(now, self.gossip)
         return effects

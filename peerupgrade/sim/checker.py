@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from peerupgrade.core.acting import StepName
 from peerupgrade.core.blockers import next_acting
-from peerupgrade.core.effects import Emit, Operate
+from peerupgrade.core.effects import Emit, Memory, Operate
 from peerupgrade.core.invariants import (
     Operating,
     acting_not_above_installed,
@@ -29,6 +29,7 @@ from peerupgrade.core.invariants import (
     within_supported,
     written_once,
 )
+from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import Node
 from peerupgrade.core.record import ClusterRecord, Hold, Job, Phase, StepState
 from peerupgrade.core.requests import (
@@ -122,7 +123,8 @@ class Checker:
     newest_epoch: int = 0
     taken_down: set[str] = field(default_factory=set)  # by permission, and not yet up again
     _exempting: bool = False  # somebody is cut off, as `_cut_off` says
-    _read: dict[int, tuple[object, ...]] = field(default_factory=dict)  # of each process, last
+    # What was last read of each process.
+    _read: dict[int, tuple[NodeConfig, Version | None, Memory]] = field(default_factory=dict)
 
     def observe(self, world: World, what: Observed) -> None:
         """Called by the world after everything that happens.
@@ -173,11 +175,7 @@ class Checker:
             return True  # that ends by the clock
         match what:
             case Fed(Machine(node=Node() as node)):
-                membership = node.membership
-                read = (membership.config, membership.operating, membership.memory)
-                changed = read != self._read.get(id(node))
-                self._read[id(node)] = read
-                return changed
+                return self._moved(node)
             case Said(_, Emit()):
                 return False
             case Stored(store, request, _, before):
@@ -185,6 +183,18 @@ class Checker:
                 return touches or store.state.record is not before
             case _:
                 return True
+
+    def _moved(self, node: Node) -> bool:
+        """The node is another one for the invariants: most inputs change only what it waits for."""
+        membership = node.membership
+        config, operating, memory = membership.config, membership.operating, membership.memory
+        known = self._read.get(id(node))
+        if known and known[0] is config and known[1] is operating and known[2] is memory:
+            return False
+        self._read[id(node)] = (config, operating, memory)
+        if known is None or known[0] is not config or known[1] != operating:
+            return True
+        return known[2].token != memory.token or known[2].incarnation != memory.incarnation
 
     def _exercise(self, rule: str) -> None:
         """The situation arose in which the invariant could break."""

@@ -18,7 +18,8 @@ class Agenda:
     def at(self, time_s: float, action: Callable[[], None]) -> None:
         """Plan an action; never in the past."""
         self.count += 1
-        heapq.heappush(self._heap, (max(time_s, self.now_s), self.count, action))
+        at_s = max(self.now_s, time_s)
+        heapq.heappush(self._heap, (at_s, self.count, action))
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Plan an action in a while."""

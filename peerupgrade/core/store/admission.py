@@ -171,16 +171,16 @@ def report(step: Step, request: Report) -> Reply:
         failure=request.failure,
         lease_until_ms=step.now_ms + known.lease_ms if known.lease_ms else 0,
     )
-    if _said(member) == _said(known):
+    if _says_nothing_new(member, known):
         step.state.members[request.id] = member  # only the lease: nothing that a decision reads
     else:
         step.put_member(replace(member, changed_at_ms=step.now_ms))
     return Done(step.view)
 
 
-def _said(member: Member) -> Member:
-    """The member without what changes even when it says nothing new."""
-    return replace(member, lease_until_ms=0, number=0)
+def _says_nothing_new(member: Member, known: Member) -> bool:
+    """Only its lease and the number of its request are others."""
+    return member == replace(known, lease_until_ms=member.lease_until_ms, number=member.number)
 
 
 def leave(step: Step, request: Leave) -> Reply:
