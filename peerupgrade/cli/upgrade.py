@@ -17,6 +17,7 @@ _TIMEOUT_S = 300.0
 
 def rehearse(
     version: Annotated[str, Parameter(help="whose formats the records would get.")],
+    /,
     *,
     sample: Annotated[
         int, Parameter(help="records of each collection.", validator=Number(gte=1, lte=100_000))

@@ -148,8 +148,9 @@ def install(points):
         async def switch(self, *args):
             await points.around("switch", super().switch(*args))
 
-        async def run_before(self, *args):
-            await points.around("preparation", super().run_before(*args))
+    class Steps(runtime_node.Steps):
+        async def run(self, *args):
+            await points.around("preparation", super().run(*args))
 
     class Guards(runtime_node.Guards):
         async def drained(self, *args):
@@ -165,3 +166,4 @@ def install(points):
 
     Formats.convert_all = armed_convert_all
     runtime_node.connected, runtime_node.Hooks, runtime_node.Guards = armed, Hooks, Guards
+    runtime_node.Steps = Steps
