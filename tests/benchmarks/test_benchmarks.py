@@ -24,6 +24,7 @@ def test_the_list_names_each_with_its_goals(capsys):
         ("gossip_packets", "0.01"),
         ("migration", "0.002"),
         ("scale", "0.01"),
+        ("simulator", "0.01"),
     ],
 )
 def test_each_runs_and_measures_what_its_goals_are_about(capsys, name, scale):
