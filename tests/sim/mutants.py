@@ -23,6 +23,8 @@ RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
 MASTER = "peerupgrade.core.master"
 SERVERS = "peerupgrade.sim.servers"
 STEPS = "peerupgrade.core.store.steps"
+DETECTOR, GOSSIP = "peerupgrade.core.gossip.detector", "peerupgrade.core.gossip.machine"
+ROSTER = "peerupgrade.core.gossip.roster"
 DATA, CONVERTING = "peerupgrade.core.store.data", "peerupgrade.core.store.converting"
 
 
@@ -441,6 +443,41 @@ MUTANTS = [
         MASTER,
         "elif newer(record, self.snapshot.record):",
         "else:",
+    ),
+    Mutant(
+        "slow",
+        "a node that was slow itself accuses others",
+        DETECTOR,
+        "if self._due_s is None or now <= self._due_s + _LATE * self.interval_s:",
+        "if True:",
+    ),
+    Mutant(
+        "accused",
+        "a node that is suspected does not contradict",
+        GOSSIP,
+        "if heard.incarnation != self.me.incarnation or heard == self.me:",
+        "if True:",
+    ),
+    Mutant(
+        "repair",
+        "news that were lost are never told again",
+        GOSSIP,
+        "if settled and theirs.table != self.roster.digest:",
+        "if False:",
+    ),
+    Mutant(
+        "heartbeat",
+        "an older heartbeat replaces a newer one",
+        ROSTER,
+        "return _order(new) > _order(known)",
+        "return new != known",
+    ),
+    Mutant(
+        "R10g",
+        "gossip takes an older record for a newer one",
+        GOSSIP,
+        "return record if newer(record, known) else None",
+        "return record",
     ),
 ]
 
