@@ -6,6 +6,7 @@ import socket
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -540,6 +541,10 @@ async def change_keys(node, step):
     await until(lambda: len(node.heard) > heard + 10)
 
 
+def heard_all(nodes, sent):
+    return all(node.link.traffic.heard >= sent[node] for node in nodes)
+
+
 async def test_a_key_is_replaced_without_a_packet_refused(nodes):
     sent, new = Counter(), Key.new()
     talking = asyncio.create_task(chatter(nodes, sent))
@@ -551,8 +556,8 @@ async def test_a_key_is_replaced_without_a_packet_refused(nodes):
     for step in steps:
         for node in nodes:  # one after the other, and they go on talking in between
             await change_keys(node, step)
-        before = Counter(sent)  # what lies unread on a busy machine is of the step before
-        await until(lambda: all(node.link.traffic.heard >= before[node] for node in nodes))
+        # What lies unread on a busy machine is of the step before.
+        await until(partial(heard_all, nodes, Counter(sent)))
     talking.cancel()
     await until(lambda: all(node.link.traffic.heard == sent[node] for node in nodes))
     for node in nodes:
