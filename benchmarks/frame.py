@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Figures: TypeAlias = Mapping[str, float]
 
-_FRAME = ("frame", "__main__", "cluster", "gossip_worker", "serf")
+_FRAME = ("frame", "__main__", "agents", "cluster", "gossip_worker", "serf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from benchmarks.agents import agents, cpu_share, memory_mib
 from benchmarks.frame import Figures, Goal, percentile
 from benchmarks.serf import HOW_TO_GET, is_installed, serf_cluster
 
@@ -31,6 +32,7 @@ GOALS = (
     Goal("false_accusations_of_a_stopped_node", at_most=0),
     Goal("rest_packets_growth", at_most=1.1),
     Goal("rest_bytes_growth", at_most=1.1),
+    Goal("agent_cpu_share_20", at_most=0.01),
 )
 _PROCESSES = 8
 _ALONE_MAX = 20
@@ -102,6 +104,7 @@ async def run(scale: float) -> Figures:
         await _detection(figures, count, max(1, round(9 * scale)), with_serf)
     await _accusations(figures, max(2.0, 600 * scale))
     await _rest(figures, max(2.0, 20 * scale))
+    await _agents_at_rest(figures, max(2.0, 30 * scale), with_serf)
     return figures
 
 
@@ -221,6 +224,17 @@ async def _rest(figures: dict[str, float], length_s: float) -> None:
     for what in ("packets", "bytes"):
         least, most = (figures[f"rest_{what}_per_node_s_{n}"] for n in (_REST[0], _REST[-1]))
         figures[f"rest_{what}_growth"] = most / least
+
+
+async def _agents_at_rest(figures: dict[str, float], length_s: float, with_serf: bool) -> None:
+    async with agents(_ALONE_MAX) as pids:
+        await asyncio.sleep(3.0)
+        figures["agent_cpu_share_20"] = await cpu_share(pids, length_s)
+        figures["agent_memory_mib"] = memory_mib(pids)
+    if with_serf:
+        async with serf_cluster(_ALONE_MAX) as others:
+            pids = [other.process.pid for other in others]
+            figures["serf_cpu_share_20"] = await cpu_share(pids, length_s)
 
 
 async def _counts(workers: list[WorkerProcess]) -> dict[str, float]:
