@@ -285,7 +285,7 @@ class Gossip:
             self.detector.trust(heartbeat.id)
             self._gone_s.pop(heartbeat.id, None)
         else:
-            self.detector.forget(heartbeat.id)
+            self.detector.trust(heartbeat.id)  # when it was heard last is still of interest
             self._gone_s[heartbeat.id] = now
 
     def _contradict(self, now: float, heard: Heartbeat) -> list[Effect]:
@@ -354,6 +354,7 @@ class Gossip:
             if self.roster.heartbeats[node_id].condition is Condition.LEFT:
                 del self._gone_s[node_id]
                 self.roster.forget(node_id)
+                self.detector.forget(node_id)
 
     def _probe_timer(self) -> list[Effect]:
         due_s = self.detector.due_s
