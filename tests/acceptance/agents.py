@@ -13,7 +13,7 @@ from peerupgrade.errors import ExitCode
 from tests.support.process import send_signal
 
 COMMAND = (sys.executable, "-m", "peerupgrade")
-_LOOK_AGAIN_S = 0.1
+_LOOK_AGAIN_S = 0.2
 
 
 class Agents:
