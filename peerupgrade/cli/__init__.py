@@ -83,6 +83,7 @@ def _app() -> App:
     from peerupgrade.cli.node import node
     from peerupgrade.cli.sim import sim
     from peerupgrade.cli.slot import give_back, take
+    from peerupgrade.cli.topology import topology
     from peerupgrade.cli.watch import watch
 
     codes = "\n".join(f"  {code.value:>3}  {text}" for code, text in EXIT_CODES.items())
@@ -100,7 +101,7 @@ def _app() -> App:
     change = Group.create_ordered("Change")
     groups: tuple[tuple[Group, tuple[Callable[..., object], ...]], ...] = (
         (run, (node, demo, sim, explore)),
-        (look, (status, members, why, watch, history, doctor)),
+        (look, (status, members, topology, why, watch, history, doctor)),
         (change, (hold, release, exclude)),
     )
     for group, commands in groups:

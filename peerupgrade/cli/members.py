@@ -8,11 +8,15 @@ from cyclopts import Parameter
 
 from peerupgrade.cli.show import age, moment, plain, print_json, print_message, print_table
 from peerupgrade.cli.target import DEFAULT, Target, connect
+from peerupgrade.cli.topology import HEADINGS, contact
 from peerupgrade.cli.who import By, who
 
 
 def members(*, target: Target = DEFAULT) -> None:
-    """List the members, by name.
+    """List the members, by name, and which of them answer the asked node.
+
+    Without the store the answer is from gossip, and says so. "Not listed" is who
+    gossips and is no member; "unheard" a member that does not gossip with it.
 
     For example:
 
@@ -30,7 +34,7 @@ def members(*, target: Target = DEFAULT) -> None:
         (
             (
                 member["name"],
-                member["standing"],
+                "not listed" if member["listed"] is False else member["standing"],
                 member["installed"],
                 member["operating"],
                 member["lowest_supported"],
@@ -40,6 +44,11 @@ def members(*, target: Target = DEFAULT) -> None:
             for member in answer["members"]
         ),
     )
+    if any(member["condition"] for member in answer["members"]):
+        print()
+        rows = ((member["name"], *contact(member)) for member in answer["members"])
+        print_table(("NAME", *HEADINGS), rows)
+        print()
     for stone in answer["excluded"]:
         ago = age(stone["at_ms"], answer["now_ms"])
         print(

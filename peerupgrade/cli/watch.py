@@ -18,7 +18,9 @@ def watch(*, target: Target = DEFAULT) -> NoReturn:
     """Follow what happens, line by line, until interrupted.
 
     With -o json, one object a line. It connects again whenever the node has gone;
-    each connection begins with where things stand.
+    each connection begins with where things stand. What gossip hears of other
+    nodes is told as "node joined", "node suspected", "node recovered", "node
+    failed", "node left", "node restarted" and "node installed" (other software).
 
     For example:
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from peerupgrade.core.gossip.view import GossipView
 from peerupgrade.core.progress import (
     Progress,
     StepProgress,
@@ -49,6 +50,20 @@ class Code(StrEnum):
     BEFORE_STEP = "before_step"
     MIGRATION = "migration"
     SUSPENDED = "suspended"
+
+
+_ABOUT_MEMBERS = frozenset(
+    {
+        Code.OLDER_VERSION,
+        Code.AWAY,
+        Code.TOO_NEW,
+        Code.LOWEST_SUPPORTED,
+        Code.UNRESPONSIVE,
+        Code.NOT_CONFIRMED,
+        Code.CALLBACK_FAILED,
+        Code.NOT_ATTACHED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,6 +470,16 @@ def all_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
     if not unfinished and record.hold is None:
         return steps + _data_blockers(snapshot, record, now_ms)
     return versions + raise_blockers(snapshot, now_ms) + steps
+
+
+def with_gossip(blockers: Iterable[Blocker], gossip: GossipView) -> list[Blocker]:
+    """The same reasons; those about a member also say whether it answers. Gossip only shows."""
+    shown = []
+    for blocker in blockers:
+        heard = gossip.evidence(blocker.subject) if blocker.code in _ABOUT_MEMBERS else ""
+        more = f"{blocker.evidence}; {heard}" if heard else blocker.evidence
+        shown.append(replace(blocker, evidence=more))
+    return shown
 
 
 def _sorted(snapshot: Snapshot) -> list[Member]:

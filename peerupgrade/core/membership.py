@@ -187,6 +187,11 @@ class Membership:
         return self.memory.incarnation
 
     @property
+    def admitted_as(self) -> int:
+        """The same, be it on the disk yet or not: what others know this start by."""
+        return self._current.incarnation
+
+    @property
     def record(self) -> ClusterRecord | None:
         """The newest record that is on this node's disk, or else that was read."""
         return self.memory.record or (self.view.record if self.view else None)

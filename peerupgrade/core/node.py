@@ -328,7 +328,7 @@ class Node:
             return gossip.leave(now) if stopped else []
         effects: list[Effect] = []
         config = membership.config
-        said = (membership.incarnation, config, membership.operating, membership.standing)
+        said = (membership.admitted_as, config, membership.operating, membership.standing)
         if said != self._said:
             self._said = said
             effects += gossip.says(now, self._heartbeat(gossip.config.address))
@@ -341,7 +341,7 @@ class Node:
         config = self.membership.config
         return Heartbeat(
             config.id,
-            self.membership.incarnation,
+            self.membership.admitted_as,
             0,
             config.installed,
             config.lowest,

@@ -160,6 +160,7 @@ class _Api:
         router.add_get("/v1/node", self.node)
         router.add_get("/v1/cluster", self.cluster)
         router.add_get("/v1/members", self.members)
+        router.add_get("/v1/topology", self.topology)
         router.add_get("/v1/why", self.why)
         router.add_get("/v1/history", self.history)
         router.add_get("/v1/acting", self.acting)
@@ -195,9 +196,17 @@ class _Api:
 
     async def members(self, _request: web.Request) -> web.Response:
         ledger = await self.view.ledger()
-        if ledger.snapshot is None:
+        gossip = self.view.gossip()
+        if ledger.snapshot is None and not (gossip and gossip.sightings):
             raise UnavailableError("the members are not known", hint=ledger.note)
-        return web.json_response(model.members_json(ledger))
+        return web.json_response(model.members_json(ledger, self.view.status(), gossip))
+
+    async def topology(self, _request: web.Request) -> web.Response:
+        gossip, traffic = self.view.gossip(), self.view.traffic()
+        if gossip is None or traffic is None:
+            name = self.view.status().name
+            raise HttpError(404, f"{name} does not gossip", "start it with --gossip HOST:PORT")
+        return web.json_response(model.topology_json(gossip, traffic))
 
     async def why(self, _request: web.Request) -> web.Response:
         return web.json_response(model.why_json(await self.view.ledger()))

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from peerupgrade.core.blockers import Blocker
+from peerupgrade.core.gossip.packets import Heartbeat
+from peerupgrade.core.gossip.view import GossipView, Sighting
 from peerupgrade.core.progress import Progress, StepProgress, all_progress, step_progress
 from peerupgrade.core.record import (
     ClusterRecord,
@@ -29,6 +31,7 @@ from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import Version
 from peerupgrade.data.rehearsal import Rehearsal
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
+from peerupgrade.ports import Traffic
 
 Json: TypeAlias = dict[str, Any]
 
@@ -128,20 +131,66 @@ def record_json(record: ClusterRecord | None) -> Json:
     }
 
 
-def members_json(ledger: Ledger) -> Json:
-    """Every member, exclusion that is remembered, and slot, by name."""
-    assert ledger.snapshot is not None
-    record, members = ledger.snapshot.record, ledger.snapshot.members
-    slots = ledger.snapshot.slots
-    master = record.master if record is not None else ""
+def members_json(ledger: Ledger, status: NodeStatus, gossip: GossipView | None) -> Json:
+    """Every member, exclusion that is remembered, and slot, by name.
+
+    While the store is away, what nodes say of themselves by gossip is newer than what it said last.
+    """
+    snapshot = ledger.snapshot
+    record = _newest(snapshot.record if snapshot is not None else None, status.record)
+    members = snapshot.members if snapshot is not None else {}
+    sightings = gossip.sightings if gossip is not None else {}
+    found = []
+    for name in sorted({*members, *sightings}):
+        known, seen = members.get(name), sightings.get(name)
+        heard = seen and seen.heartbeat
+        if known and heard and (ledger.live or heard.incarnation < known.incarnation):
+            heard = None
+        found.append(
+            {
+                "name": name,
+                "listed": None if snapshot is None else known is not None,
+                "source": "gossip" if heard else "store",
+                "master": record is not None and name == record.master,
+                **_member(known),
+                **(_heartbeat(heard) if heard else {}),
+                **(_UNHEARD if gossip is not None else _NO_GOSSIP),
+                **(_sighting(seen) if seen else {}),
+            }
+        )
+    excluded = snapshot.excluded.values() if snapshot is not None else ()
+    slots = snapshot.slots if snapshot is not None else {}
     return {
         **_freshness(ledger),
-        "members": [_member(members[name], name == master) for name in sorted(members)],
-        "excluded": [
-            _tombstone(stone)
-            for stone in sorted(ledger.snapshot.excluded.values(), key=lambda stone: stone.id)
-        ],
+        **({} if ledger.live else {"note": _members_note(ledger, sightings)}),
+        "members": found,
+        "excluded": [_tombstone(one) for one in sorted(excluded, key=lambda stone: stone.id)],
         "slots": [_slot(slots[name]) for name in sorted(slots)],
+    }
+
+
+def _members_note(ledger: Ledger, sightings: Mapping[str, Sighting]) -> str:
+    by_gossip = "what nodes say of themselves is by gossip, and of now"
+    return f"{ledger.note}; {by_gossip}" if sightings else ledger.note
+
+
+def topology_json(gossip: GossipView, traffic: Traffic) -> Json:
+    """Who is where and whether it answers, as one node's gossip sees it."""
+    zones: dict[str, list[Json]] = {}
+    for name, seen in sorted(gossip.sightings.items()):
+        node = {"name": name, **_heartbeat(seen.heartbeat), **_sighting(seen)}
+        zones.setdefault(seen.heartbeat.zone, []).append(node)
+    return {
+        "asked": gossip.asked,
+        "gossip_address": gossip.address,
+        "zones": [{"zone": zone, "nodes": zones[zone]} for zone in sorted(zones)],
+        "traffic": {
+            "sent": traffic.sent,
+            "sent_bytes": traffic.sent_bytes,
+            "heard": traffic.heard,
+            "unsent": {str(fault): traffic.unsent[fault] for fault in sorted(traffic.unsent)},
+            "refused": {str(fault): traffic.refused[fault] for fault in sorted(traffic.refused)},
+        },
     }
 
 
@@ -304,13 +353,13 @@ def _step(one: StepProgress) -> Json:
     }
 
 
-def _member(member: Member, master: bool) -> Json:
-    """One member; its token stays here, because it proves whose the name is."""
+def _member(member: Member | None) -> Json:
+    """One member; its token stays here, because it proves whose the name is. None: not listed."""
+    if member is None:
+        return _ONLY_THE_STORE_KNOWS
     return {
-        "name": member.id,
         "incarnation": member.incarnation,
         "standing": str(member.standing),
-        "master": master,
         "installed": str(member.installed),
         "lowest_supported": str(member.lowest),
         "operating": _text(member.operating),
@@ -323,6 +372,49 @@ def _member(member: Member, master: bool) -> Json:
         "labels": dict(member.labels),
         **_time("joined_at", member.joined_at_ms),
         **_time("changed_at", member.changed_at_ms),
+    }
+
+
+_ONLY_THE_STORE_KNOWS: Json = {
+    "operating_revision": None,
+    "failure": None,
+    "policy": None,
+    **_time("lease_until", 0),
+    "address": None,
+    **_time("joined_at", 0),
+    **_time("changed_at", 0),
+}
+_NO_GOSSIP: Json = {
+    "condition": None,
+    "judged_by": None,
+    "last_heard_s": None,
+    "rtt_ms": None,
+    "gossip_address": None,
+}
+_UNHEARD = {**_NO_GOSSIP, "condition": "unheard"}
+
+
+def _heartbeat(heartbeat: Heartbeat) -> Json:
+    """What a node says of itself."""
+    return {
+        "incarnation": heartbeat.incarnation,
+        "standing": str(heartbeat.standing),
+        "installed": str(heartbeat.installed),
+        "lowest_supported": str(heartbeat.lowest),
+        "operating": _text(heartbeat.operating),
+        "zone": heartbeat.zone,
+        "labels": dict(heartbeat.labels),
+    }
+
+
+def _sighting(seen: Sighting) -> Json:
+    """Whether it answers; `judged_by`: who suspects it, or gave it up."""
+    return {
+        "condition": str(seen.heartbeat.condition),
+        "judged_by": seen.heartbeat.by or None,
+        "last_heard_s": None if seen.heard_s is None else round(seen.heard_s, 3),
+        "rtt_ms": None if seen.rtt_s is None else round(seen.rtt_s * 1000, 3),
+        "gossip_address": seen.heartbeat.address,
     }
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from peerupgrade.core.blockers import Blocker
+from peerupgrade.core.gossip.view import GossipView
 from peerupgrade.core.record import ClusterRecord, Snapshot
 from peerupgrade.core.requests import OperatorRequest, Reply, Resolve
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.data.rehearsal import Rehearsal
+from peerupgrade.ports import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,14 @@ class NodeView(Protocol):
 
     async def ledger(self) -> Ledger:
         """Ask the store, for a short while; without an answer, what was known last."""
+        ...
+
+    def gossip(self) -> GossipView | None:
+        """What its gossip knows; None: the node does not gossip."""
+        ...
+
+    def traffic(self) -> Traffic | None:
+        """What its gossip has sent and heard; None: the node does not gossip."""
         ...
 
     async def history(self, count: int) -> list[dict[str, str]]:

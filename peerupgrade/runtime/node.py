@@ -21,9 +21,10 @@ from typing import Self
 from peerupgrade.adapters.clock import unix_ms
 from peerupgrade.adapters.gossip_link import resolve
 from peerupgrade.adapters.redis_link import RedisLink
-from peerupgrade.core.blockers import all_blockers
+from peerupgrade.core.blockers import all_blockers, with_gossip
 from peerupgrade.core.effects import Emit, InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.gossip.machine import GossipConfig
+from peerupgrade.core.gossip.view import GossipView, look
 from peerupgrade.core.membership import NodeConfig, NodeState
 from peerupgrade.core.node import MastershipConfig
 from peerupgrade.core.node import Node as CoreNode
@@ -61,7 +62,7 @@ from peerupgrade.errors import (
     UnavailableError,
 )
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
-from peerupgrade.ports import Store
+from peerupgrade.ports import Store, Traffic
 from peerupgrade.runtime.doctor import examine
 from peerupgrade.runtime.driver import Driver, Ports, Program, wait_at_most
 from peerupgrade.runtime.guards import Guards
@@ -463,6 +464,18 @@ class Node:
         """True while the driver runs."""
         return not self._driver.stopped.is_set()
 
+    def gossip(self) -> GossipView | None:
+        """What its gossip knows; None: the node does not gossip."""
+        gossip = self._core.gossip
+        if gossip is None:
+            return None
+        return look(self.settings.name, gossip, self._ports.clock.now_s())
+
+    def traffic(self) -> Traffic | None:
+        """What its gossip has sent and heard; None: the node does not gossip."""
+        transport = self._ports.transport
+        return None if transport is None else transport.traffic
+
     async def ledger(self) -> Ledger:
         """Ask the store, for a short while; without an answer, what was known last."""
         note, live = "", False
@@ -485,6 +498,9 @@ class Node:
         blockers = local_blockers(status, now_ms, live)
         if self._known is not None:
             blockers = all_blockers(self._known, now_ms) + blockers
+        seen = self.gossip()
+        if seen is not None:
+            blockers = with_gossip(blockers, seen)
         if note:
             note = f"the store does not answer ({note}); this is what was known last"
         return Ledger(tuple(blockers), live, self._known_at_ms or unix_ms(), note, self._known)

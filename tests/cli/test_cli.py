@@ -142,6 +142,7 @@ def test_status_says_when_the_store_is_in_doubt(run, node):
     [
         (("status",), "acting"),
         (("members",), "members"),
+        (("topology",), "zones"),
         (("history",), "entries"),
         (("doctor",), "findings"),
         (("master", "show"), "master"),
@@ -164,17 +165,71 @@ def test_members_fit_80_columns_and_are_sorted(run, node):
     code, out, _ = run("members")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    head, first, second, excluded, slot = (
+    head, first, second, third, gossip, *known, excluded, slot = (
         line.split() for line in out.splitlines() if line.strip()
     )
     assert head == ["NAME", "STANDING", "INSTALLED", "OPERATING", "LOWEST", "ROLE", "ADDRESS"]
     assert first == ["n1", "serving", "2.0", "1.0", "1.0", "master", "10.0.0.1:1"]
     assert second == ["n2", "serving", "1.0", "1.0", "1.0", "-", "-"]
+    assert third == ["n4", "not", "listed", "2.0", "-", "1.0", "-", "-"]
+    assert gossip == ["NAME", "CONDITION", "HEARD", "RTT", "MS", "GOSSIP", "ADDRESS"]
+    assert known == [
+        ["n1", "alive", "-", "-", "10.0.0.1:7946"],
+        ["n2", "suspect", "12s", "0.4", "10.0.0.2:7946"],
+        ["n4", "alive", "0.2s", "-", "10.0.0.4:7946"],
+    ]
     assert " ".join(excluded) == "n3 was excluded 1m ago by ann@desk: disk broken"
     assert " ".join(slot) == "n2 may be taken down, by bob@desk since 5.0s"
 
 
+def test_members_of_a_node_that_does_not_gossip_are_as_the_store_lists_them(run, node):
+    node.the_gossip = None
+    _, out, _ = run("members")
+    assert "CONDITION" not in out
+    assert "n4" not in out
+
+
+def test_members_without_the_store_say_that_they_are_from_gossip(run, node):
+    node.store_is_away()
+    node.the_ledger = replace(node.the_ledger, snapshot=None)
+    code, out, err = run("members")
+    assert code == 0
+    assert "not live: the store does not answer (timed out)" in err
+    assert "by gossip, and of now" in err
+    assert re.search(r"^n2 +serving +1.0 +1.0 +1.0 +- +-$", out, re.MULTILINE)
+
+
+def test_the_topology_fits_80_columns_and_says_who_doubts_whom(run, node):
+    code, out, err = run("topology")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines == [
+        "zone east",
+        "NAME INSTALLED OPERATING CONDITION HEARD RTT MS GOSSIP ADDRESS",
+        "n1 2.0 1.0 alive - - 10.0.0.1:7946",
+        "zone west",
+        "NAME INSTALLED OPERATING CONDITION HEARD RTT MS GOSSIP ADDRESS",
+        "n2 1.0 1.0 suspect 12s 0.4 10.0.0.2:7946",
+        "n4 2.0 - alive 0.2s - 10.0.0.4:7946",
+        "n4 suspects n2",
+        "asked n1, gossips at 10.0.0.1:7946",
+        "sent 120 packets, 9876 bytes",
+        "heard 118 packets",
+        "refused 2 plain, 3 unknown_key",
+        "unsent 1 no_route",
+    ]
+
+
+def test_who_does_not_gossip_has_no_topology(run, node):
+    node.the_gossip = None
+    code, _, err = run("topology")
+    assert code == ExitCode.NOT_FOUND
+    assert err == "peerupgrade: n1 does not gossip: start it with --gossip HOST:PORT\n"
+
+
 def test_what_does_not_fit_a_column_is_not_lost(run, node):
+    node.the_gossip = None
     name = "a-name-of-a-node-that-is-" + "w" * 90
     members = {name: replace(MEMBERS["n2"], id=name)}
     ledger = node.the_ledger
@@ -485,6 +540,7 @@ def test_every_exit_code_is_documented(run):
         ("demo",),
         ("status",),
         ("members",),
+        ("topology",),
         ("why",),
         ("watch",),
         ("hold",),

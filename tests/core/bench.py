@@ -27,7 +27,9 @@ _seeds = count()
 
 
 class Bench:
-    def __init__(self, store=None, name="a", installed="1.0", memory=None, **config):
+    def __init__(
+        self, store=None, name="a", installed="1.0", memory=None, gossiping=None, **config
+    ):
         self.store = store or StoreState()
         self.identity = "server"
         self.now_s = 100.0
@@ -40,6 +42,7 @@ class Bench:
             MastershipConfig(),
             memory or Memory(),
             Random(f"{name} {next(_seeds)}"),
+            gossiping=gossiping,
         )
 
     @property

@@ -6,6 +6,7 @@ from peerupgrade.core.effects import (
     CallStore,
     HeardOn,
     InstalledChanged,
+    Memory,
     Remember,
     RememberFailed,
     SetAway,
@@ -17,6 +18,7 @@ from peerupgrade.core.effects import (
     Timer,
     TimerFired,
 )
+from peerupgrade.core.gossip.machine import GossipConfig
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.record import Standing
 from peerupgrade.core.requests import (
@@ -81,6 +83,20 @@ def test_a_node_operates_only_after_admission_disk_and_callbacks():
     assert bench.operated == []
     bench.switch()
     assert bench.operated == ["1.0"]
+
+
+def test_gossip_calls_a_new_start_by_its_new_incarnation_from_the_first_word_on():
+    earlier = Memory(incarnation=3, token="t", admitted_token="t")
+    for memory in (Memory(), earlier):
+        store = formed()
+        store.incarnations = 7
+        bench = Bench(store, memory=memory, gossiping=GossipConfig("10.0.0.1:7946")).start()
+        while bench.node.gossip.me is None:
+            bench.feed(bench.ask())
+        said = bench.node.gossip.me
+        assert said.incarnation == store.members["a"].incarnation == 8
+        bench.settle()
+        assert bench.node.gossip.me.incarnation == 8
 
 
 def test_a_broadcast_is_remembered_before_callbacks_run():

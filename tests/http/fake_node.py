@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from dataclasses import replace
 
 from peerupgrade.core.blockers import Blocker, Code
+from peerupgrade.core.gossip.packets import Condition, Heartbeat
+from peerupgrade.core.gossip.view import GossipView, Sighting
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.record import (
     ClusterRecord,
@@ -21,8 +24,10 @@ from peerupgrade.core.record import (
 from peerupgrade.core.requests import Done, Resolve, Resolved, View
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import parse_version
+from peerupgrade.errors import FrameFault
 from peerupgrade.http.api import HttpServer
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
+from peerupgrade.ports import SendFault, Traffic
 
 V1, V2 = parse_version("1.0"), parse_version("2.0")
 NOW_MS = 1_780_000_000_123  # of the store's clock; 2026-05-28T20:26:40.123Z
@@ -66,6 +71,33 @@ OLDER = Blocker(
     "n2 has 1.0 installed, the newest is 2.0",
     "install 2.0 on n2, or exclude it if it is gone for good",
 )
+GOSSIP = GossipView(
+    "n1",
+    "10.0.0.1:7946",
+    {
+        "n1": Sighting(
+            Heartbeat("n1", 3, 5, V2, V1, "10.0.0.1:7946", operating=V1, zone="east"),
+        ),
+        "n2": Sighting(
+            Heartbeat(
+                *("n2", 1, 9, V1, V1, "10.0.0.2:7946", Condition.SUSPECT, V1),
+                by="n4",
+                zone="west",
+                labels={"rack": "7"},
+            ),
+            heard_s=12.34567,
+            rtt_s=0.0004321,
+        ),
+        "n4": Sighting(Heartbeat("n4", 1, 1, V2, V1, "10.0.0.4:7946", zone="west"), heard_s=0.25),
+    },
+)
+TRAFFIC = Traffic(
+    sent=120,
+    sent_bytes=9_876,
+    heard=118,
+    unsent=Counter({SendFault.NO_ROUTE: 1}),
+    refused=Counter({FrameFault.UNKNOWN_KEY: 3, FrameFault.PLAIN: 2}),
+)
 
 
 class FakeNode:
@@ -107,6 +139,7 @@ class FakeNode:
                 "inputs": "1.0: n1, n2",
             }
         ]
+        self.the_gossip = GOSSIP
         self.findings = [
             Finding("ok", "store", "answers in 0.4 ms"),
             Finding("warning", "n2", "runs another release of peerupgrade", "install the same"),
@@ -128,6 +161,12 @@ class FakeNode:
     def _fail(self):
         if self.error is not None:
             raise self.error
+
+    def gossip(self):
+        return self.the_gossip
+
+    def traffic(self):
+        return TRAFFIC if self.the_gossip is not None else None
 
     async def ledger(self):
         self._fail()

@@ -10,7 +10,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from fake_node import HOUR_MS, NOW_MS, RECORD, SNAPSHOT, V2, FakeNode, event
+from fake_node import GOSSIP, HOUR_MS, MEMBERS, NOW_MS, RECORD, SNAPSHOT, V2, FakeNode, event
 
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.requests import (
@@ -22,6 +22,7 @@ from peerupgrade.core.requests import (
     TakeSlot,
     View,
 )
+from peerupgrade.core.versions import parse_version
 from peerupgrade.errors import ConfigError, RefusedError, UnavailableError
 from peerupgrade.http import api
 from peerupgrade.http.api import HttpServer, make_app
@@ -31,6 +32,7 @@ QUESTIONS = [
     "/v1/node",
     "/v1/cluster",
     "/v1/members",
+    "/v1/topology",
     "/v1/why",
     "/v1/history",
     "/v1/acting",
@@ -266,13 +268,99 @@ async def test_members_are_sorted_and_their_tokens_stay_secret():
     node = FakeNode()
     backwards = dict(reversed(SNAPSHOT.members.items()))
     node.the_ledger = replace(node.the_ledger, snapshot=replace(SNAPSHOT, members=backwards))
+    node.the_gossip = None
     async with asking(node) as client:
         _, answer = await call(client, "/v1/members")
     assert [member["name"] for member in answer["members"]] == ["n1", "n2"]
+    assert [member["condition"] for member in answer["members"]] == [None, None]
     assert [member["master"] for member in answer["members"]] == [True, False]
     assert [member["policy"] for member in answer["members"]] == ["freeze", "suspend"]
     assert answer["excluded"][0]["reason"] == "disk broken"
     assert "proof" not in json.dumps(answer)
+
+
+async def members_by_name(node):
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/members")
+    assert status == 200
+    return {member["name"]: member for member in answer["members"]}, answer["note"]
+
+
+async def test_members_say_what_gossip_knows_of_each():
+    node = FakeNode()
+    silent = replace(MEMBERS["n2"], id="n0")
+    ledger = node.the_ledger
+    members = {**SNAPSHOT.members, "n0": silent}
+    node.the_ledger = replace(ledger, snapshot=replace(SNAPSHOT, members=members))
+    found, note = await members_by_name(node)
+    assert note == ""
+    assert {name: (one["condition"], one["listed"]) for name, one in found.items()} == {
+        "n0": ("unheard", True),
+        "n1": ("alive", True),
+        "n2": ("suspect", True),
+        "n4": ("alive", False),
+    }
+    n2 = found["n2"]
+    assert (n2["judged_by"], n2["last_heard_s"], n2["rtt_ms"]) == ("n4", 12.346, 0.432)
+    assert n2["gossip_address"] == "10.0.0.2:7946"
+    assert n2["source"] == "store"
+    assert n2["zone"] == ""  # the store answers: its word counts
+    assert (found["n4"]["source"], found["n4"]["installed"]) == ("gossip", "2.0")
+    assert len({frozenset(one) for one in found.values()}) == 1  # all have the same fields
+
+
+async def test_members_are_known_by_gossip_alone_when_the_store_never_answered():
+    node = FakeNode()
+    node.store_is_away()
+    node.the_ledger = replace(node.the_ledger, snapshot=None)
+    found, note = await members_by_name(node)
+    assert "does not answer" in note
+    assert "by gossip" in note
+    assert {(one["listed"], one["source"]) for one in found.values()} == {(None, "gossip")}
+    n2 = found["n2"]
+    assert (n2["incarnation"], n2["standing"], n2["installed"]) == (1, "serving", "1.0")
+    assert (n2["operating"], n2["lowest_supported"]) == ("1.0", "1.0")
+    assert (n2["zone"], n2["labels"]) == ("west", {"rack": "7"})
+    assert [name for name, one in found.items() if one["master"]] == ["n1"]
+
+
+async def test_without_the_store_gossip_is_newer_than_what_was_read_last_unless_it_is_older():
+    node = FakeNode()
+    node.store_is_away()
+    renewed = replace(MEMBERS["n1"], incarnation=4)  # gossip has heard of its third start only
+    members = {"n1": renewed, "n2": replace(MEMBERS["n2"], installed=parse_version("0.9"))}
+    node.the_ledger = replace(node.the_ledger, snapshot=replace(SNAPSHOT, members=members))
+    found, _ = await members_by_name(node)
+    assert (found["n2"]["source"], found["n2"]["installed"]) == ("gossip", "1.0")
+    assert found["n2"]["policy"] == "suspend"  # which only the store knows
+    assert (found["n1"]["source"], found["n1"]["incarnation"]) == ("store", 4)
+
+
+async def test_the_topology_is_by_zone_and_counts_packets():
+    async with asking(FakeNode()) as client:
+        status, answer = await call(client, "/v1/topology")
+    assert status == 200
+    assert (answer["asked"], answer["gossip_address"]) == ("n1", "10.0.0.1:7946")
+    names = {zone["zone"]: [node["name"] for node in zone["nodes"]] for zone in answer["zones"]}
+    assert names == {"east": ["n1"], "west": ["n2", "n4"]}
+    n2 = answer["zones"][1]["nodes"][0]
+    assert (n2["condition"], n2["judged_by"], n2["rtt_ms"]) == ("suspect", "n4", 0.432)
+    assert answer["traffic"] == {
+        "sent": 120,
+        "sent_bytes": 9876,
+        "heard": 118,
+        "unsent": {"no_route": 1},
+        "refused": {"plain": 2, "unknown_key": 3},
+    }
+
+
+async def test_a_node_that_does_not_gossip_has_no_topology():
+    node = FakeNode()
+    node.the_gossip = None
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/topology")
+    assert (status, answer["error"]) == (404, "n1 does not gossip")
+    assert "--gossip" in answer["hint"]
 
 
 async def test_why_names_every_blocker():
@@ -301,6 +389,7 @@ async def test_without_the_store_what_was_known_is_told_and_called_so():
             assert "does not answer" in answer["note"]
             assert answer["now_ms"] == NOW_MS - 5000
         node.the_ledger = replace(node.the_ledger, snapshot=None)
+        node.the_gossip = replace(GOSSIP, sightings={})
         _, answer = await call(client, "/v1/cluster")
         assert (answer["acting"], answer["members"]) == ("1.0", None)
         assert (await call(client, "/v1/why"))[0] == 200

@@ -39,6 +39,7 @@ FANOUT = 3
 _TICK_S = 0.02  # between two rounds of handing on, while there is something to hand on
 _QUIET_S = 0.3  # so long after the last news two nodes may still differ because it is under way
 _SEEK_S = 2.0
+_SEEK_AGAIN_S = 60.0  # who was parted by the store, or joined while it was away, is found so
 _SECOND_WAY_S, _SECOND_WAY_EACH_S = 0.005, 0.00003  # what pub/sub needs, and for each subscriber
 _RECONNECT_EVERY = 10  # probes
 _FORGET_S = 60.0  # who has gone is shown so long
@@ -93,7 +94,8 @@ class Gossip:
     def says(self, now: float, said: Heartbeat) -> list[Effect]:
         """This node has something new to say of itself. `said.number` is left to us."""
         before, first = self.me, self.me is None
-        number = before.number + 1 if before and before.incarnation == said.incarnation else 1
+        anew = before is None or before.incarnation != said.incarnation
+        number = before.number + 1 if before and not anew else 1
         self.me = replace(said, number=number)
         self.roster.hear(self.me)
         self._changed_s = now
@@ -101,10 +103,12 @@ class Gossip:
         effects = self._tick(now)
         if before is not None and _urgent(before, self.me):
             effects += self._tell_all(news=(self.me,))
+        if anew:  # others may have been admitted that did not find us
+            self._seeking, self._seek_s = True, now
+            effects += self._seek(now)
         if first:
-            self._seeking = True
             self.detector.begin(now)
-            effects += [*self._seek(now), *self._probe_timer()]
+            effects += self._probe_timer()
         return effects
 
     def leave(self, now: float) -> list[Effect]:
@@ -164,10 +168,13 @@ class Gossip:
         if self.me is None:
             return []
         found = reply.addresses if isinstance(reply, SeedsFound) else None
+        if not self._seeking:
+            known = {heartbeat.address for heartbeat in self.roster.heartbeats.values()}
+            return self._introduce(tuple(one for one in found or () if one not in known))
         if found == () and not self.config.join:
             self._seeking = False  # whoever comes later will find us
         self._seek_s = now + _SEEK_S
-        return self._introduce(found or ())
+        return self._introduce((*self.config.join, *(found or ())))
 
     def probe(self, now: float) -> list[Effect]:
         """The timer of the detector."""
@@ -285,7 +292,7 @@ class Gossip:
             self.detector.trust(heartbeat.id)
             self._gone_s.pop(heartbeat.id, None)
         else:
-            self.detector.forget(heartbeat.id)
+            self.detector.trust(heartbeat.id)  # when it was heard last is still of interest
             self._gone_s[heartbeat.id] = now
 
     def _contradict(self, now: float, heard: Heartbeat) -> list[Effect]:
@@ -354,6 +361,7 @@ class Gossip:
             if self.roster.heartbeats[node_id].condition is Condition.LEFT:
                 del self._gone_s[node_id]
                 self.roster.forget(node_id)
+                self.detector.forget(node_id)
 
     def _probe_timer(self) -> list[Effect]:
         due_s = self.detector.due_s
@@ -366,14 +374,14 @@ class Gossip:
     # --- finding others ---------------------------------------------------------------------------
 
     def _seek(self, now: float) -> list[Effect]:
-        if not self._seeking or now < self._seek_s:
+        if now < self._seek_s:
             return []
-        self._seek_s = now + _SEEK_S
+        self._seek_s = now + (_SEEK_S if self._seeking else _SEEK_AGAIN_S)
         return [CallStore(Part.GOSSIP, Seeds(self._id, self.rng.getrandbits(32)), 0)]
 
     def _introduce(self, addresses: tuple[str, ...]) -> list[Effect]:
         table = self._table(answer=self.config.address)
-        places = [one for one in (*self.config.join, *addresses) if one != self.config.address]
+        places = [one for one in addresses if one != self.config.address]
         return [Tell(place, table) for place in dict.fromkeys(places)]
 
     # --- telling ----------------------------------------------------------------------------------
