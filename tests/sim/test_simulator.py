@@ -1,14 +1,17 @@
 """Real nodes through every fault, one seed at a time."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from peerupgrade.core.effects import Memory, Remember
+from peerupgrade.errors import ExitCode
 from peerupgrade.sim import checker
 from peerupgrade.sim.campaign import Campaign, run_seeds
 from peerupgrade.sim.faults import FAULTS
@@ -80,3 +83,27 @@ def test_a_machine_saves_in_the_order_in_which_it_was_decided(seed):
     while world.agenda.step(1.0):
         pass
     assert machine.disk == Memory("19")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ended_in_the_middle_it_leaves_no_process(number):
+    command = [sys.executable, "-m", "peerupgrade", "sim", "--seeds", "100000", "--processes", "2"]
+    campaign = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        listed = Path(f"/proc/{campaign.pid}/task/{campaign.pid}/children")
+        until(lambda: len(listed.read_text().split()) >= 2)
+        workers = [int(pid) for pid in listed.read_text().split()]
+        campaign.send_signal(number)
+        assert campaign.wait(60) == ExitCode.INTERRUPTED
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    finally:
+        campaign.kill()
+        campaign.wait()
+
+
+def until(reached):
+    deadline_s = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
