@@ -2,6 +2,7 @@
 
     {"do": "installed", "installed": "2.0"}    other software
     {"do": "die", "step": "raised", "when": "before"}    SIGKILL itself at that commit
+    {"do": "go on"}    with the step before a version, which "before" in the settings names
     {"do": "stop", "leave": true}
 
 It prints one line of JSON for each thing that happens.
@@ -42,7 +43,7 @@ class Death:
         RedisStore.call = watched
 
 
-async def obey(node, death, stopped):
+async def obey(node, death, going_on, stopped):
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -53,6 +54,8 @@ async def obey(node, death, stopped):
                 node.installed_changed(command["installed"])
             case "die":
                 death.step, death.when = command["step"], command["when"]
+            case "go on":
+                going_on.set()
             case "resign":
                 say(resigned=await node.resign())
             case "status":
@@ -64,6 +67,7 @@ async def obey(node, death, stopped):
                         "epoch": status.epoch,
                         "state": str(status.state),
                         "reason": status.reason,
+                        "revision": status.record.revision if status.record else 0,
                     }
                 )
             case "why":
@@ -79,7 +83,7 @@ async def obey(node, death, stopped):
 
 async def main():
     given = json.loads(os.environ["WORKER_SETTINGS"])
-    wait = given.pop("wait", False)
+    wait, before = given.pop("wait", False), given.pop("before", "")
     settings = Settings(**given)
     death = Death()
     node = Node(settings)
@@ -88,12 +92,19 @@ async def main():
     def _(version, previous):
         say(operates=version, previous=previous)
 
-    stopped = asyncio.Event()
+    going_on, stopped = asyncio.Event(), asyncio.Event()
+    if before:
+
+        @node.before(before)
+        async def _():
+            say(before=before)
+            await going_on.wait()
+
     if wait:
         say(waiting=True)
         await asyncio.to_thread(sys.stdin.readline)
     await node.start()
-    obeying = asyncio.create_task(obey(node, death, stopped))
+    obeying = asyncio.create_task(obey(node, death, going_on, stopped))
     try:
         await node.operating_now()
         say(ready=node.operating)

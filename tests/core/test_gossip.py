@@ -6,13 +6,14 @@ from random import Random
 
 import pytest
 
+from peerupgrade.core.effects import Emit
 from peerupgrade.core.gossip.machine import carried
 from peerupgrade.core.gossip.packets import Condition, Digest, Spread
 from peerupgrade.core.versions import parse_version
 from peerupgrade.sim.crowd import Crowd
 from tests.core.builders import record
 
-V2 = parse_version("2.0")
+V2, V3 = parse_version("2.0"), parse_version("3.0")
 BUDGET = 11  # packets of each node for one change: a few more than the copies
 
 
@@ -129,6 +130,25 @@ def test_a_restart_is_told_apart_from_a_failure():
     made.run(4.0)
     assert len(told(made, "node restarted")) == 4
     assert not told(made, "node failed")
+
+
+def test_other_software_is_told_by_everybody_also_when_the_node_was_away_meanwhile():
+    made = crowd(3)
+    made.install("n000001", V2)
+    made.run(3.0)
+    said = "n000001: 2.0, was 1.0"
+    assert sorted(told(made, "node installed")) == [(name, said) for name in sorted(made.nodes)]
+    gossip = made.nodes["n000000"]
+    known = gossip.roster.heartbeats["n000001"]
+    failed = replace(known, condition=Condition.FAILED, by="n000002")
+    again = replace(known, number=known.number + 1, installed=V3)
+    emitted = [
+        effect
+        for heard in (failed, again)
+        for effect in gossip.heard(3.0, Spread("n000002", Digest(), (heard,)))
+        if isinstance(effect, Emit)
+    ]
+    assert [one.event for one in emitted] == ["node failed", "node recovered", "node installed"]
 
 
 def test_at_rest_the_traffic_of_a_node_does_not_grow_with_the_cluster():

@@ -102,7 +102,7 @@ class Gossip:
         self._queue.add(self.me.id)
         effects = self._tick(now)
         if before is not None and _urgent(before, self.me):
-            effects += self._tell_all(news=(self.me,))
+            effects += [*self._tell_all(news=(self.me,)), *_installed(before, self.me)]
         if anew:  # others may have been admitted that did not find us
             self._seeking, self._seek_s = True, now
             effects += self._seek(now)
@@ -473,30 +473,33 @@ def _urgent(before: Heartbeat, after: Heartbeat) -> bool:
 
 def _events(before: Heartbeat | None, after: Heartbeat) -> list[Effect]:
     """What people see."""
-    name = after.id
+    name, installed = after.id, f"installed {after.installed}"
     if before is None:
-        return [Emit("node joined", f"{name}, installed {after.installed}")]
-    if after.condition is not before.condition:
-        return [Emit(*_change(before, after))]
-    if after.incarnation != before.incarnation:
-        return [Emit("node restarted", f"{name}, installed {after.installed}")]
-    if after.installed != before.installed:
-        return [Emit("node installed", f"{name}: {after.installed}, was {before.installed}")]
-    return []
+        return [Emit("node joined", f"{name}, {installed}")]
+    restarted = after.incarnation != before.incarnation
+    if restarted and after.condition is Condition.ALIVE:
+        return [Emit("node restarted", f"{name}, {installed}")]
+    changed = [] if after.condition is before.condition else [Emit(*_change(after))]
+    return [*changed, *_installed(before, after)]
 
 
-def _change(before: Heartbeat, after: Heartbeat) -> tuple[str, str]:
-    name = after.id
+def _installed(before: Heartbeat, after: Heartbeat) -> list[Effect]:
+    """Other software on a node."""
+    if after.installed == before.installed:
+        return []
+    what = f"{after.id}: {after.installed}, was {before.installed}"
+    return [Emit("node installed", what)]
+
+
+def _change(after: Heartbeat) -> tuple[str, str]:
     match after.condition:
         case Condition.SUSPECT:
-            return "node suspected", f"{name} does not answer, says {after.by}"
+            return "node suspected", f"{after.id} does not answer, says {after.by}"
         case Condition.FAILED:
-            return "node failed", f"{name} was given up by {after.by}"
+            return "node failed", f"{after.id} was given up by {after.by}"
         case Condition.LEFT:
-            return "node left", name
+            return "node left", after.id
         case Condition.ALIVE:
-            if after.incarnation != before.incarnation:
-                return "node restarted", f"{name}, installed {after.installed}"
-            return "node recovered", name
+            return "node recovered", after.id
         case _:
             assert_never(after.condition)
