@@ -96,7 +96,7 @@ async def main():
     if before:
 
         @node.before(before)
-        async def _():
+        async def wait_to_be_told(_context):
             say(before=before)
             await going_on.wait()
 
