@@ -522,8 +522,8 @@ def killed_by_seeds(seeds):
     return None
 
 
-def killed_by_tests():
-    """In the mutant's own process: the first scenario that notices, or else the first core test."""
+def killed_by_tests(module):
+    """In the mutant's own process: the first test that notices, those of the module first."""
     import pytest
 
     class First:
@@ -534,9 +534,12 @@ def killed_by_tests():
                 self.name = report.nodeid.rpartition("::")[2]
 
     first = First()
-    sim = ROOT / "tests" / "sim"
-    tests = [sim / "test_scenarios.py", sim / "test_servers.py", ROOT / "tests" / "core"]
-    pytest.main(["-q", "-x", "-p", "no:cacheprovider", *map(str, tests)], [first])
+    sim, core = ROOT / "tests" / "sim", ROOT / "tests" / "core"
+    of_module = [path for path in core.glob("test_*.py") if f"{module} " in path.read_text()]
+    scenarios = [sim / "test_scenarios.py", sim / "test_servers.py"]
+    for tests in (of_module, scenarios, [core]):
+        if tests and not first.name:
+            pytest.main(["-q", "-x", "-p", "no:cacheprovider", *map(str, tests)], [first])
     return first.name
 
 
@@ -590,4 +593,5 @@ if __name__ == "__main__":
     elif sys.argv[2] == "world":
         print("=>", *killed_by_world(sys.argv[3]))
     else:
-        print(f"=> {killed_by_tests()}")
+        (mutant,) = [one for one in MUTANTS if one.rule == sys.argv[1]]
+        print(f"=> {killed_by_tests(mutant.module)}")
