@@ -25,9 +25,9 @@ from peerupgrade.core.record import (
     Upgrade,
     newer,
 )
+from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import Version
-from peerupgrade.data.rehearsal import Rehearsal
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
 
 Json: TypeAlias = dict[str, Any]

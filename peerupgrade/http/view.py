@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 
 from peerupgrade.core.blockers import Blocker
 from peerupgrade.core.record import ClusterRecord, Snapshot
+from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import OperatorRequest, Reply, Resolve
 from peerupgrade.core.status import NodeStatus
-from peerupgrade.data.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,10 @@ class NodeView(Protocol):
 
     async def ledger(self) -> Ledger:
         """Ask the store, for a short while; without an answer, what was known last."""
+        ...
+
+    def silent(self) -> frozenset[str]:
+        """The nodes that do not answer its gossip; empty, too, if it does not gossip."""
         ...
 
     async def history(self, count: int) -> list[dict[str, str]]:

@@ -30,6 +30,7 @@ from peerupgrade.core.node import Node as CoreNode
 from peerupgrade.core.pace import Pace
 from peerupgrade.core.record import ClusterRecord, Phase, Snapshot
 from peerupgrade.core.refusals import explain, unverified
+from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import (
     All,
     Conflict,
@@ -52,7 +53,7 @@ from peerupgrade.core.status import NodeStatus, local_blockers, node_status
 from peerupgrade.core.versions import Version, parse_version, supported
 from peerupgrade.data.collection import Access, Collection
 from peerupgrade.data.latency import Latency
-from peerupgrade.data.rehearsal import Rehearsal, rehearse
+from peerupgrade.data.rehearsal import rehearse
 from peerupgrade.errors import (
     PeerUpgradeError,
     RefusedError,
@@ -450,6 +451,11 @@ class Node:
     def live(self) -> bool:
         """True while the driver runs."""
         return not self._driver.stopped.is_set()
+
+    def silent(self) -> frozenset[str]:
+        """The nodes that do not answer its gossip; empty, too, if it does not gossip."""
+        gossip = self._core.gossip
+        return gossip.roster.silent if gossip is not None else frozenset()
 
     async def ledger(self) -> Ledger:
         """Ask the store, for a short while; without an answer, what was known last."""
