@@ -93,6 +93,8 @@ class FakeNode:
             quorum_lost_s=0.0,
         )
         self.is_live = True
+        self.unheard = frozenset()
+        self.rehearsals = []
         self.the_ledger = Ledger((OLDER,), True, NOW_MS, "", SNAPSHOT)
         self.entries = [
             {
@@ -128,6 +130,9 @@ class FakeNode:
     def _fail(self):
         if self.error is not None:
             raise self.error
+
+    def silent(self):
+        return self.unheard
 
     async def ledger(self):
         self._fail()
@@ -174,7 +179,7 @@ class FakeNode:
     async def rehearse(self, version, sample):
         self.asked.append((version, sample))
         self._fail()
-        return []
+        return self.rehearsals
 
     async def doctor(self):
         self._fail()
