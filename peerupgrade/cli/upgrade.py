@@ -100,8 +100,9 @@ def _plan_lines(answer: Json) -> Iterator[tuple[str, str]]:
         )
     if answer["hold"] is not None:
         yield "hold", hold_text(answer["hold"], answer["now_ms"])
+    nowhere = "no zone" if len(answer["zones"]) > 1 else "capacity"
     for zone in answer["zones"]:
-        name = f"zone {plain(zone['zone'])}" if zone["zone"] else "capacity"
+        name = f"zone {plain(zone['zone'])}" if zone["zone"] else nowhere
         yield name, f"{zone['serving']} of {zone['members']} members serve"
     for step in answer["steps"]:
         yield step["phase"], f"{step['version']}: steps of {', '.join(map(plain, step['nodes']))}"

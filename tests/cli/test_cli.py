@@ -47,37 +47,6 @@ from peerupgrade.runtime import agent
 from peerupgrade.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def quiet_surroundings(tmp_path, monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("PEERUPGRADE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def node():
-    """A node that runs on this machine, so that commands find it."""
-    fake = FakeNode()
-    with serving(fake) as (url, _):
-        publish("blue", "n1", url, "secret")
-        yield fake
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs one command; gives its exit code, stdout and stderr."""
-
-    def run_main(*words):
-        code = main(words)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run_main
-
-
 def snapshot_with(node, record):
     ledger = node.the_ledger
     node.the_ledger = replace(ledger, snapshot=replace(ledger.snapshot, record=record))
@@ -497,6 +466,9 @@ def test_every_exit_code_is_documented(run):
         *(("data", word) for word in ("show", "pause", "resume", "retry", "skip", "delete")),
         ("history",),
         ("doctor",),
+        ("upgrade", "plan"),
+        ("upgrade", "rehearse"),
+        ("can-deploy",),
         *(("keyring", word) for word in ("list", "add", "use", "remove")),
     ],
 )

@@ -24,11 +24,21 @@ async def cluster(server, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def rehearse(cluster, capsys):
-    """The command, in a thread, as the node answers in this one."""
+def rehearse(upgrade):
+    """The command `upgrade rehearse`."""
 
     async def run(*words):
-        command = ["upgrade", "rehearse", "2.0", "--cluster", cluster.name, *words]
+        return await upgrade("rehearse", *words)
+
+    return run
+
+
+@pytest.fixture
+def upgrade(cluster, capsys):
+    """A command about 2.0, in a thread, as the node answers in this one."""
+
+    async def run(word, *words):
+        command = ["upgrade", word, "2.0", "--cluster", cluster.name, *words]
         code = await asyncio.to_thread(main, command)
         return code, *capsys.readouterr()
 
@@ -123,3 +133,43 @@ async def test_whoever_has_no_codecs_says_who_has(cluster, rehearse):
     code, _, err = await rehearse("--node", "old")
     assert code == ExitCode.REFUSED
     assert "old has 1.0 installed, which knows no 2.0" in err
+
+
+async def test_a_plan_rehearses_where_the_codecs_are(cluster, upgrade):
+    node = await with_records(cluster, register_2, count=30)
+    await cluster.nodes["old"].serve()
+    before = await stored(node)
+    code, out, _ = await upgrade("plan", "--json", "--node", "new", "--sample", "10")
+    answer = json.loads(out)
+    (notes,) = answer["collections"]
+    assert (code, answer["ok"], answer["not_rehearsed"]) == (ExitCode.OK, True, "")
+    assert (notes["format"], notes["to_convert"]) == ("2.0", 30)
+    assert (notes["rehearsal"]["sampled"], notes["rehearsal"]["failed"]) == (10, 0)
+    assert notes["estimated_s"] == notes["rehearsal"]["estimated_s"] > 0
+    assert [one["name"] for one in answer["order"]] == ["old"]
+    assert [one["name"] for one in answer["done"]] == ["new"]
+    assert await stored(node) == before
+    code, out, _ = await upgrade("plan", "--json", "--node", "old")
+    answer = json.loads(out)
+    (notes,) = answer["collections"]
+    assert (code, notes["to_convert"], notes["rehearsal"]) == (ExitCode.OK, 30, None)
+    assert "ask one that can: --node new" in answer["not_rehearsed"]
+
+
+async def test_a_plan_times_by_the_last_conversion(cluster, upgrade):
+    await with_records(cluster, register_2, count=30)
+    new = cluster.nodes["new"]
+    new.collection("notes")
+    cluster.nodes["old"].installed_changed("2.0")
+    await cluster.data_is("2.0")
+
+    async def complete():
+        return not (await new.ledger()).blockers
+
+    await cluster.until(complete)
+    view = (await new.ledger()).snapshot
+    assert view.collections["notes"].converted == 30
+    assert view.collections["notes"].began_at_ms < view.record.completion.ended_at_ms
+    code, out, _ = await upgrade("plan", "--node", "new")
+    assert code == ExitCode.OK
+    assert "done" in out
