@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from peerupgrade.cli import main
+from peerupgrade.core.blockers import Code
 from peerupgrade.core.requests import Scan
 from peerupgrade.errors import ExitCode
 from tests.data.conftest import Cluster, register_1, register_2
@@ -35,10 +36,10 @@ def rehearse(upgrade):
 
 @pytest.fixture
 def upgrade(cluster, capsys):
-    """A command about 2.0, in a thread, as the node answers in this one."""
+    """A command, in a thread, as the node answers in this one."""
 
-    async def run(word, *words):
-        command = ["upgrade", word, "2.0", "--cluster", cluster.name, *words]
+    async def run(word, *words, version="2.0"):
+        command = ["upgrade", word, version, "--cluster", cluster.name, *words]
         code = await asyncio.to_thread(main, command)
         return code, *capsys.readouterr()
 
@@ -55,6 +56,16 @@ async def with_records(cluster, register, count=250):
     node = await cluster.start("new", "2.0", register)
     await node.serve()
     return node
+
+
+async def only_versions_block(cluster):
+    """Whoever has just started has confirmed it, and has heard of the master."""
+
+    async def reached():
+        ledgers = [await node.ledger() for node in cluster.nodes.values()]
+        return {one.code for each in ledgers for one in each.blockers} == {Code.OLDER_VERSION}
+
+    await cluster.until(reached)
 
 
 async def stored(node):
@@ -138,10 +149,12 @@ async def test_whoever_has_no_codecs_says_who_has(cluster, rehearse):
 async def test_a_plan_rehearses_where_the_codecs_are(cluster, upgrade):
     node = await with_records(cluster, register_2, count=30)
     await cluster.nodes["old"].serve()
+    await only_versions_block(cluster)
     before = await stored(node)
     code, out, _ = await upgrade("plan", "--json", "--node", "new", "--sample", "10")
     answer = json.loads(out)
     (notes,) = answer["collections"]
+    assert answer["in_the_way"] == []
     assert (code, answer["ok"], answer["not_rehearsed"]) == (ExitCode.OK, True, "")
     assert (notes["format"], notes["to_convert"]) == ("2.0", 30)
     assert (notes["rehearsal"]["sampled"], notes["rehearsal"]["failed"]) == (10, 0)
@@ -156,20 +169,20 @@ async def test_a_plan_rehearses_where_the_codecs_are(cluster, upgrade):
     assert "ask one that can: --node new" in answer["not_rehearsed"]
 
 
-async def test_a_plan_times_by_the_last_conversion(cluster, upgrade):
-    await with_records(cluster, register_2, count=30)
-    new = cluster.nodes["new"]
-    new.collection("notes")
+async def test_without_codecs_a_plan_goes_by_the_pace_of_the_last_conversion(cluster, upgrade):
+    def register_3(node):
+        register_2(node).format("3.0", upgrade=lambda note: note)
+
+    old = await with_records(cluster, register_2, count=30)
     cluster.nodes["old"].installed_changed("2.0")
-    await cluster.data_is("2.0")
 
     async def complete():
-        return not (await new.ledger()).blockers
+        return not (await old.ledger()).blockers
 
     await cluster.until(complete)
-    view = (await new.ledger()).snapshot
-    assert view.collections["notes"].converted == 30
-    assert view.collections["notes"].began_at_ms < view.record.completion.ended_at_ms
-    code, out, _ = await upgrade("plan", "--node", "new")
-    assert code == ExitCode.OK
-    assert "done" in out
+    await cluster.start("newest", "3.0", register_3)
+    await only_versions_block(cluster)
+    code, out, _ = await upgrade("plan", "--json", "--node", "new", version="3.0")
+    (notes,) = json.loads(out)["collections"]
+    assert (code, notes["rehearsal"], notes["to_convert"]) == (ExitCode.OK, None, 30)
+    assert notes["estimated_s"] > 0
