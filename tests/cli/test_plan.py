@@ -92,6 +92,10 @@ def test_a_version_that_must_come_in_between_is_said_first(run, node):
     assert ("verdict", "no-go: 1 reason below") in pairs(out)
     assert ("first", "2.0 or newer, below 3.0, that supports 1.0") in pairs(out)
     assert "lowest_supported" in out
+    code, out, _ = run("upgrade", "plan", "3.0", "--lowest-supported", "3.0")
+    assert code == ExitCode.NOT_SETTLED
+    assert not any(name == "first" for name, _ in pairs(out))
+    assert "no version can come in between: make 3.0 support 1.0" in " ".join(out.split())
 
 
 def test_the_data_is_counted_and_where_it_can_be_rehearsed(run, node):

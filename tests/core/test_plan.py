@@ -132,6 +132,11 @@ def test_no_version_can_come_in_between_of_one_that_supports_only_itself():
     assert blocker.remedy == ("no version can come in between: make 2.0 support 1.0 or newer, too")
 
 
+def test_where_everybody_has_the_version_nothing_needs_to_come_in_between():
+    plan = planned(snapshot(record(), member("a", "3.0")), "3.0", "2.0")
+    assert (plan.between, plan.in_the_way) == (None, ())
+
+
 def test_while_the_data_is_older_waiting_is_enough():
     view = snapshot(record("2.0", data=V("1.0")), member("a", "2.0"))
     plan = planned(view, "3.0", "2.0")
@@ -237,6 +242,13 @@ def test_the_steps_that_would_run_are_those_above_what_is_done():
         Due(Phase.MIGRATION, V("1.5"), ("a",)),
         Due(Phase.MIGRATION, V("2.0"), ("a",)),
     )
+
+
+def test_steps_that_have_succeeded_before_a_raise_do_not_run_again():
+    both = ("before 2.0", "migration 2.0")
+    raising = record(floor=V("2.0"), before=V("2.0"))
+    plan = planned(snapshot(raising, member("a", "2.0", steps=both)))
+    assert plan.steps == (Due(Phase.MIGRATION, V("2.0"), ("a",)),)
 
 
 NOTES = {"notes": ("1.0", "2.0")}

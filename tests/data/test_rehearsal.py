@@ -46,23 +46,23 @@ def upgrade(cluster, capsys):
     return run
 
 
-async def with_records(cluster, register, count=250):
+async def with_records(cluster, register, count=250, **changes):
     """An old node that has written, and a new one that answers commands; all act at 1.0."""
-    old = await cluster.start("old", "1.0", register_1)
+    old = await cluster.start("old", "1.0", register_1, **changes)
     batch = old.collection("notes").batch()
     for number in range(count):
         batch.put(f"k{number}", f"note {number}")
     await batch.commit()
-    node = await cluster.start("new", "2.0", register)
+    node = await cluster.start("new", "2.0", register, **changes)
     await node.serve()
     return node
 
 
-async def only_versions_block(cluster):
-    """Whoever has just started has confirmed it, and has heard of the master."""
+async def only_versions_block(cluster, *names):
+    """Whoever has just started has confirmed it; these nodes have heard of the master, too."""
 
     async def reached():
-        ledgers = [await node.ledger() for node in cluster.nodes.values()]
+        ledgers = [await cluster.nodes[name].ledger() for name in names]
         return {one.code for each in ledgers for one in each.blockers} == {Code.OLDER_VERSION}
 
     await cluster.until(reached)
@@ -147,9 +147,9 @@ async def test_whoever_has_no_codecs_says_who_has(cluster, rehearse):
 
 
 async def test_a_plan_rehearses_where_the_codecs_are(cluster, upgrade):
-    node = await with_records(cluster, register_2, count=30)
+    node = await with_records(cluster, register_2, 30, lock_ttl_s=3.0)
     await cluster.nodes["old"].serve()
-    await only_versions_block(cluster)
+    await only_versions_block(cluster, "old", "new")
     before = await stored(node)
     code, out, _ = await upgrade("plan", "--json", "--node", "new", "--sample", "10")
     answer = json.loads(out)
@@ -173,15 +173,15 @@ async def test_without_codecs_a_plan_goes_by_the_pace_of_the_last_conversion(clu
     def register_3(node):
         register_2(node).format("3.0", upgrade=lambda note: note)
 
-    old = await with_records(cluster, register_2, count=30)
+    old = await with_records(cluster, register_2, 30, lock_ttl_s=3.0)
     cluster.nodes["old"].installed_changed("2.0")
 
     async def complete():
         return not (await old.ledger()).blockers
 
     await cluster.until(complete)
-    await cluster.start("newest", "3.0", register_3)
-    await only_versions_block(cluster)
+    await cluster.start("newest", "3.0", register_3, lock_ttl_s=3.0)
+    await only_versions_block(cluster, "new")
     code, out, _ = await upgrade("plan", "--json", "--node", "new", version="3.0")
     (notes,) = json.loads(out)["collections"]
     assert (code, notes["rehearsal"], notes["to_convert"]) == (ExitCode.OK, None, 30)
