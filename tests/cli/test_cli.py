@@ -28,7 +28,7 @@ from fake_node import (
 )
 
 import peerupgrade
-from peerupgrade.cli import EXIT_CODES, installed, main, show, slot
+from peerupgrade.cli import EXIT_CODES, _app, installed, main, show, slot
 from peerupgrade.cli.watch import RETRY_S
 from peerupgrade.core.record import CollectionView, Parked, Phase, StepState
 from peerupgrade.core.requests import (
@@ -477,6 +477,15 @@ def test_the_help_of_each_command_has_an_example_within_80_columns(run, words):
     assert code == 0
     assert f"    peerupgrade {' '.join(words)}" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", [name for name in _app() if not name.startswith("-")])
+def test_the_readme_names_every_command(name):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    words = _app()[name]
+    inner = [word for word in words if not word.startswith("-")] if name == "upgrade" else []
+    for command in [f"{name} {word}" for word in inner] or [name]:
+        assert re.search(rf"^\|.*`{command}\b", readme, re.MULTILINE), command
 
 
 def test_the_version(run):

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -118,6 +120,12 @@ async def test_all_routes_are_in_the_table_above():
     app = make_app(FakeNode(), "", True)
     paths = {resource.canonical for resource in app.router.resources()}
     assert paths == {*PROBES, *(path.partition("?")[0] for path in QUESTIONS), *COMMANDS}
+
+
+@pytest.mark.parametrize("path", [*PROBES, *QUESTIONS, *COMMANDS])
+async def test_the_readme_names_every_route(path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert re.search(rf"^\|.*`{re.escape(path.partition('?')[0])}[`?]", readme, re.MULTILINE)
 
 
 async def test_without_a_token_the_answer_says_how_to_give_one():
