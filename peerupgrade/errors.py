@@ -50,7 +50,10 @@ class ConfigError(PeerUpgradeError):
 
 
 class VersionError(ConfigError):
-    """When: a version cannot be read. State after: unchanged. What to do: give a PEP 440 one."""
+    """When: a version cannot be read, or does not go with another one. State after: unchanged.
+
+    What to do: give one in PEP 440 form, or as the hint says.
+    """
 
 
 class RefusedError(PeerUpgradeError):

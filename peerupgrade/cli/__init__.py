@@ -78,6 +78,7 @@ def _app() -> App:
     from peerupgrade.cli import data, keyring, upgrade
     from peerupgrade.cli.cluster import history, status, why
     from peerupgrade.cli.demo import demo
+    from peerupgrade.cli.deploy import can_deploy
     from peerupgrade.cli.doctor import doctor
     from peerupgrade.cli.explore import explore
     from peerupgrade.cli.hold import hold, release
@@ -104,7 +105,7 @@ def _app() -> App:
     change = Group.create_ordered("Change")
     groups: tuple[tuple[Group, tuple[Callable[..., object], ...]], ...] = (
         (run, (node, demo, sim, explore)),
-        (look, (status, members, topology, why, watch, history, doctor)),
+        (look, (status, members, topology, why, watch, history, doctor, can_deploy)),
         (change, (hold, release, exclude)),
     )
     for group, commands in groups:
@@ -137,6 +138,7 @@ def _app() -> App:
     upgrading = App(
         name="upgrade", group=change, help="An upgrade before it happens.", help_epilogue=""
     )
+    upgrading.command(upgrade.plan)
     upgrading.command(upgrade.rehearse)
     app.command(upgrading)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")

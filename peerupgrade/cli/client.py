@@ -47,7 +47,7 @@ class Client:
     token: str = field(repr=False)
     cluster: str = ""
 
-    def get(self, path: str, **query: int) -> Json:
+    def get(self, path: str, **query: int | str) -> Json:
         """Ask.
 
         Raises:

@@ -61,7 +61,7 @@ def why(*, target: Target = DEFAULT) -> int:
         if not ledger["live"]:
             print_message(f"as of {moment(ledger['now'])}, not live: {ledger['note']}")
         for blocker in blockers:
-            _print_blocker(blocker, ledger["now_ms"])
+            print_blocker(blocker, ledger["now_ms"])
         if not blockers:
             print("nothing stands in the way")
     return ExitCode.NOT_SETTLED if blockers else ExitCode.OK
@@ -105,7 +105,8 @@ def _change(before: str | None, after: str | None) -> str:
     return plain(after) if before == after else f"{plain(before)} -> {plain(after)}"
 
 
-def _print_blocker(blocker: Json, now_ms: int) -> None:
+def print_blocker(blocker: Json, now_ms: int) -> None:
+    """One reason, since when, the evidence and the remedy."""
     since = "" if blocker["since_ms"] is None else f", for {age(blocker['since_ms'], now_ms)}"
     subject = f" {plain(blocker['subject'])}" if blocker["subject"] else ""
     print_item(
@@ -128,12 +129,12 @@ def _status_lines(cluster: Json) -> Iterator[tuple[str, str]]:
     for one in cluster["steps"] or ():
         yield one["phase"], _step_text(one)
     if cluster["pause"] is not None:
-        yield "paused", f"conversion: {_hold_text(cluster['pause'], now_ms)}"
+        yield "paused", f"conversion: {hold_text(cluster['pause'], now_ms)}"
     yield "settled", "yes" if cluster["settled"] else "no"
     yield "master", f"{plain(cluster['master'])} (epoch {cluster['epoch']})"
     yield from _upgrade_lines(cluster, now_ms)
     if cluster["hold"] is not None:
-        yield "hold", _hold_text(cluster["hold"], now_ms)
+        yield "hold", hold_text(cluster["hold"], now_ms)
     yield "members", _members_text(cluster)
     count = cluster["blockers"]
     what = "blocker" if count == 1 else "blockers"
@@ -184,7 +185,8 @@ def _step_text(one: Json) -> str:
     return ", ".join(parts)
 
 
-def _hold_text(hold: Json, now_ms: int) -> str:
+def hold_text(hold: Json, now_ms: int) -> str:
+    """Why, who, since when and until when."""
     until = f", until {moment(hold['until'])}" if hold["until"] else ""
     return f"{plain(hold['reason'])} ({plain(hold['by'])}, for {age(hold['at_ms'], now_ms)}{until})"
 

@@ -404,7 +404,7 @@ def verify_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
             )
         )
     for member in _sorted(snapshot):
-        suspended = member.lease_ms > 0 and now_ms >= member.lease_until_ms
+        suspended = member.lease_ended(now_ms)
         serves = member.standing is Standing.SERVING  # the others come back through admission
         if member.attached != snapshot.quarantine_until_ms and serves and not suspended:
             found.append(

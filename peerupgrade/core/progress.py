@@ -46,19 +46,24 @@ def all_progress(snapshot: Snapshot, now_ms: int) -> list[Progress]:
     record = snapshot.record
     if record is None or record.acting is None:
         return []
+    return progress_to(snapshot, record.acting, now_ms)
+
+
+def progress_to(snapshot: Snapshot, version: Version, now_ms: int) -> list[Progress]:
+    """The same, towards the formats of any version; what remains is timed by the last raise."""
     return [
-        _progress(snapshot, name, record.acting, now_ms)
+        _progress(snapshot, name, version, now_ms)
         for name, view in sorted(snapshot.collections.items())
         if view.counts
     ]
 
 
-def _progress(snapshot: Snapshot, name: str, acting: Version, now_ms: int) -> Progress:
+def _progress(snapshot: Snapshot, name: str, version: Version, now_ms: int) -> Progress:
     view = snapshot.collections[name]
     known = {
         format_ for one in snapshot.members.values() for format_ in one.collections.get(name, ())
     }
-    target = target_format(known, acting)
+    target = target_format(known, version)
     total = sum(view.counts.values())
     left = max(0, total - view.counts.get(target, 0) - len(view.parked))
     took_s = (now_ms - view.began_at_ms) / 1000

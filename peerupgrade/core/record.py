@@ -153,6 +153,10 @@ class Member:
     joined_at_ms: int = 0
     changed_at_ms: int = 0
 
+    def lease_ended(self, now_ms: int) -> bool:
+        """True once it has a lease that it did not renew; `now_ms` is the store's clock."""
+        return self.lease_ms > 0 and now_ms >= self.lease_until_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -279,6 +283,12 @@ class Snapshot:
     def verified(self) -> bool:
         """True when the record belongs to the server process that answered."""
         return self.record is not None and self.record.identity == self.identity
+
+
+def is_down(record: ClusterRecord, member: Member) -> bool:
+    """True unless the member has confirmed that it operates as the record says."""
+    confirmed = member.operating_revision >= record.raised_revision
+    return member.standing is not Standing.SERVING or not confirmed
 
 
 def newer(record: ClusterRecord, than: ClusterRecord | None) -> bool:

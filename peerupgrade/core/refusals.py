@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.requests import Refused
 from peerupgrade.core.versions import Version
 from peerupgrade.errors import RefusedError
+
+VERSION_RULES = (
+    "installed_below_acting",
+    "installed_below_floor",
+    "lowest_above_acting",
+    "lowest_above_data",
+)
 
 
 def explain(refused: Refused, node_id: str, installed: Version, lowest: Version) -> RefusedError:
@@ -20,38 +28,21 @@ def explain(refused: Refused, node_id: str, installed: Version, lowest: Version)
     return RefusedError(message, rule=refused.rule, hint=hint)
 
 
+def unverified() -> RefusedError:
+    """The store is in doubt: nothing is decided by it."""
+    return RefusedError(
+        "the store has restarted, failed over or was wiped, and is not verified yet",
+        rule="unverified",
+        hint="try again in a few seconds; peerupgrade why shows what is awaited",
+    )
+
+
 def _words(refused: Refused, node_id: str, installed: Version, lowest: Version) -> tuple[str, str]:
     record, other = refused.view.record, refused.other
     acting = record.acting if record else None
-    floor = record.floor if record else None
-    data = record.data if record else None
     match refused.rule:
-        case "installed_below_acting":
-            return (
-                f"node {node_id!r} is not admitted: installed {installed}, the cluster acts at"
-                f" {acting}",
-                f"install {acting} or newer",
-            )
-        case "installed_below_floor":
-            return (
-                f"node {node_id!r} is not admitted: installed {installed}, the cluster is about"
-                f" to act at {floor}",
-                f"install {floor} or newer, or try again should that upgrade be withdrawn",
-            )
-        case "lowest_above_acting":
-            return (
-                f"node {node_id!r} is not admitted: it supports {lowest} to {installed}, the"
-                f" cluster acts at {acting}",
-                f"install a version that still supports {acting}, or bring the cluster to"
-                f" {lowest} first",
-            )
-        case "lowest_above_data":
-            return (
-                f"node {node_id!r} is not admitted: it supports {lowest} to {installed}, shared"
-                f" data may still be in the format of {data}",
-                f"install a version that still supports {data}, or wait until the data is"
-                f" converted to {lowest}",
-            )
+        case rule if rule in VERSION_RULES:
+            return version_words(rule, record, f"node {node_id!r}", installed, lowest)
         case "name_taken":
             where = f" at {other.address}" if other and other.address else ""
             number = other.incarnation if other else 0
@@ -90,6 +81,49 @@ def _words(refused: Refused, node_id: str, installed: Version, lowest: Version) 
             return (f"no {what} is set", "peerupgrade status shows the cluster")
         case rule:
             return (f"the store refused: {rule}", "peerupgrade why shows what stands in the way")
+
+
+def version_words(
+    rule: str, record: ClusterRecord | None, who: str, installed: Version, lowest: Version
+) -> tuple[str, str]:
+    """What is wrong with a node's versions, and what would let it in.
+
+    Args:
+        rule: one of `VERSION_RULES`.
+        record: that it was applied to.
+        who: the node, in words.
+        installed: the version installed there.
+        lowest: the lowest version that it supports.
+    """
+    acting = record.acting if record else None
+    floor = record.floor if record else None
+    data = record.data if record else None
+    match rule:
+        case "installed_below_acting":
+            return (
+                f"{who} is not admitted: installed {installed}, the cluster acts at {acting}",
+                f"install {acting} or newer",
+            )
+        case "installed_below_floor":
+            return (
+                f"{who} is not admitted: installed {installed}, the cluster is about"
+                f" to act at {floor}",
+                f"install {floor} or newer, or try again should that upgrade be withdrawn",
+            )
+        case "lowest_above_acting":
+            return (
+                f"{who} is not admitted: it supports {lowest} to {installed}, the"
+                f" cluster acts at {acting}",
+                f"install a version that still supports {acting}, or bring the cluster to"
+                f" {lowest} first",
+            )
+        case _:
+            return (
+                f"{who} is not admitted: it supports {lowest} to {installed}, shared"
+                f" data may still be in the format of {data}",
+                f"install a version that still supports {data}, or wait until the data is"
+                f" converted to {lowest}",
+            )
 
 
 def _exclusion_words(rule: str, node_id: str) -> tuple[str, str]:

@@ -68,6 +68,21 @@ def parse_version(text: str) -> Version:
     return Version(_key(version), str(version))
 
 
+def supported(installed_text: str, lowest_text: str) -> tuple[Version, Version]:
+    """The installed and the lowest supported version of one node.
+
+    Raises:
+        VersionError: one cannot be read, or the lowest is above the installed one.
+    """
+    installed, lowest = parse_version(installed_text), parse_version(lowest_text)
+    if lowest > installed:
+        raise VersionError(
+            f"lowest_supported is {lowest}, above the installed version {installed}",
+            hint="give a version that the installed software can still serve",
+        )
+    return installed, lowest
+
+
 def _number(value: int) -> str:
     digits = str(value)
     return f"{len(digits):03d}{digits}"

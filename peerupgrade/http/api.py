@@ -20,6 +20,9 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from aiohttp import web
 
+from peerupgrade.core.plan import Question, can_deploy, make_plan
+from peerupgrade.core.record import Snapshot
+from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import (
     Done,
     Outcome,
@@ -31,10 +34,11 @@ from peerupgrade.core.requests import (
     SetHold,
     TakeSlot,
 )
-from peerupgrade.errors import ConfigError, RefusedError, UnavailableError
+from peerupgrade.core.versions import parse_version, supported
+from peerupgrade.errors import ConfigError, DataError, RefusedError, UnavailableError
 from peerupgrade.http import model
 from peerupgrade.http.guard import HttpError, make_guard, say_errors
-from peerupgrade.http.view import NodeEvent, NodeView
+from peerupgrade.http.view import Ledger, NodeEvent, NodeView
 from peerupgrade.settings import is_loopback, split_address
 
 REVISION_HEADER = "Peerupgrade-Revision"
@@ -46,6 +50,7 @@ _SHUTDOWN_S = 1.0
 
 _T = TypeVar("_T")
 _Line = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+_Sample = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 _ForS = Annotated[float, msgspec.Meta(gt=0, le=366 * 86400)]
 
 # --- bodies of commands ---------------------------------------------------------------------------
@@ -117,7 +122,13 @@ class _Resolve(_Body, frozen=True, kw_only=True):
 
 class _Rehearse(_Body, frozen=True, kw_only=True):
     version: _Line
-    sample: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+    sample: _Sample = 1000
+
+
+class _Plan(_Body, frozen=True, kw_only=True):
+    version: _Line
+    lowest_supported: _Line | None = None
+    sample: _Sample = 1000
 
 
 async def _body(request: web.Request, kind: type[_T]) -> _T:
@@ -144,6 +155,13 @@ def _number(request: web.Request, name: str, default: float, most: float) -> flo
     return value
 
 
+def _text(request: web.Request, name: str) -> str:
+    text = request.query.get(name, "")
+    if not text:
+        raise HttpError(400, f"{name} is missing", f"give it in the query: ?{name}=2.0")
+    return text
+
+
 # --- routes ---------------------------------------------------------------------------------------
 
 
@@ -166,6 +184,7 @@ class _Api:
         router.add_get("/v1/acting", self.acting)
         router.add_get("/v1/events", self.events, allow_head=False)
         router.add_get("/v1/doctor", self.doctor)
+        router.add_get("/v1/can-deploy", self.can_deploy)
         router.add_post("/v1/hold", self.hold)
         router.add_post("/v1/release", self.release)
         router.add_post("/v1/exclude", self.exclude)
@@ -177,6 +196,7 @@ class _Api:
         router.add_post("/v1/data/resume", self.resume)
         router.add_post("/v1/data/resolve", self.resolve)
         router.add_post("/v1/upgrade/rehearse", self.rehearse)
+        router.add_post("/v1/upgrade/plan", self.plan)
 
     async def livez(self, _request: web.Request) -> web.Response:
         live = self.view.live()
@@ -254,6 +274,12 @@ class _Api:
     async def doctor(self, _request: web.Request) -> web.Response:
         return web.json_response(model.doctor_json(await self.view.doctor()))
 
+    async def can_deploy(self, request: web.Request) -> web.Response:
+        versions = supported(_text(request, "version"), _text(request, "lowest_supported"))
+        ledger = await self.view.ledger()
+        deployment = can_deploy(_live(ledger), *versions)
+        return web.json_response(model.deployment_json(ledger, versions, deployment))
+
     async def hold(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Hold)
         until_ms = 0
@@ -327,12 +353,33 @@ class _Api:
             found = await self.view.rehearse(asked.version, asked.sample)
         return web.json_response(model.rehearsal_json(found))
 
+    async def plan(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Plan)
+        version, lowest = parse_version(asked.version), None
+        if asked.lowest_supported is not None:
+            version, lowest = supported(asked.version, asked.lowest_supported)
+        ledger = await self.view.ledger()
+        if ledger.snapshot is None:
+            raise UnavailableError("nothing is known to plan from", hint=ledger.note)
+        rehearsals: list[Rehearsal] = []
+        why_not = ""
+        if any(one.counts for one in ledger.snapshot.collections.values()):
+            with self._cut_at_shutdown():
+                rehearsals, why_not = await self._rehearsed(asked.version, asked.sample)
+        question = Question(version, lowest, ledger.blockers, self.view.silent(), rehearsals)
+        plan = make_plan(ledger.snapshot, question)
+        return web.json_response(model.plan_json(ledger, plan, why_not))
+
+    async def _rehearsed(self, version: str, sample: int) -> tuple[list[Rehearsal], str]:
+        """What a rehearsal found, or why there was none: a plan goes without."""
+        try:
+            return await self.view.rehearse(version, sample), ""
+        except (RefusedError, UnavailableError, DataError) as error:
+            return [], str(error)
+
     async def _store_now_ms(self) -> int:
         """The store's clock, by which a hold ends."""
-        ledger = await self.view.ledger()
-        if not ledger.live or ledger.snapshot is None:
-            raise UnavailableError("the store does not answer", hint=ledger.note)
-        return ledger.snapshot.now_ms
+        return _live(await self.view.ledger()).now_ms
 
     def _watching(self) -> NodeEvent:
         """The first event of a stream: where things stand as it begins."""
@@ -368,6 +415,13 @@ async def _keep_alive(response: web.StreamResponse) -> None:
 def _sse(event: NodeEvent) -> bytes:
     # JSON has no line breaks of its own, so one line of data is enough.
     return f"data: {json.dumps(model.event_json(event))}\n\n".encode()
+
+
+def _live(ledger: Ledger) -> Snapshot:
+    """What the store says now, not what was known last."""
+    if not ledger.live or ledger.snapshot is None:
+        raise UnavailableError("the store does not answer", hint=ledger.note)
+    return ledger.snapshot
 
 
 def _changed(reply: Reply) -> web.Response:

@@ -15,7 +15,13 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from peerupgrade.errors import PeerUpgradeError, RefusedError, SuspendedError, UnavailableError
+from peerupgrade.errors import (
+    PeerUpgradeError,
+    RefusedError,
+    SuspendedError,
+    UnavailableError,
+    VersionError,
+)
 from peerupgrade.settings import is_loopback
 
 PROBES = ("/livez", "/readyz")
@@ -113,6 +119,8 @@ def _status(error: PeerUpgradeError) -> int:
             return 409
         case UnavailableError() | SuspendedError():
             return 503
+        case VersionError():  # only the client gives versions
+            return 400
         case _:
             return 500
 

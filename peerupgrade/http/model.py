@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from peerupgrade.core.admission import Entry
 from peerupgrade.core.blockers import Blocker
 from peerupgrade.core.gossip.packets import Heartbeat
 from peerupgrade.core.gossip.view import GossipView, Sighting
+from peerupgrade.core.plan import Between, Change, Deployment, Plan, Turn
 from peerupgrade.core.progress import Progress, StepProgress, all_progress, step_progress
 from peerupgrade.core.record import (
     ClusterRecord,
@@ -27,9 +29,9 @@ from peerupgrade.core.record import (
     Upgrade,
     newer,
 )
+from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import Version
-from peerupgrade.data.rehearsal import Rehearsal
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
 from peerupgrade.ports import Traffic
 
@@ -237,28 +239,55 @@ def rehearsal_json(found: list[Rehearsal]) -> Json:
     """What became of the samples; `ok`: every record came through, there and back."""
     return {
         "ok": not any(one.failed for one in found),
-        "collections": [
-            {
-                "name": one.collection,
-                "format": one.target,
-                "records": sum(one.records.values()),
-                "records_by_format": one.records,
-                "to_convert": one.to_convert,
-                "sampled": one.sampled,
-                "converted": one.converted,
-                "failed": one.failed,
-                "failures": [
-                    {"key": failure.key, "format": failure.format, "error": failure.error}
-                    for failure in one.failures
-                ],
-                "way_back": one.way_back,
-                "bytes_before": one.bytes_before,
-                "bytes_after": one.bytes_after,
-                "codec_s": one.codec_s,
-                "estimated_s": one.estimated_s,
-            }
-            for one in found
+        "collections": [_rehearsal(one) for one in found],
+    }
+
+
+def plan_json(ledger: Ledger, plan: Plan, why_not_rehearsed: str) -> Json:
+    """What an upgrade would do; `ok`: nothing stands in its way."""
+    return {
+        **_freshness(ledger),
+        "ok": plan.go,
+        "version": str(plan.version),
+        "lowest_supported": _text(plan.lowest),
+        "acting": _text(plan.acting),
+        "data": _text(plan.data),
+        "in_between": _between(plan.between),
+        "order": [_turn(one) for one in plan.order],
+        "done": [_turn(one) for one in plan.done],
+        "zones": [
+            {"zone": one.name, "members": one.members, "serving": one.serving} for one in plan.zones
         ],
+        "hold": _hold(plan.hold),
+        "steps": [
+            {"phase": one.phase, "version": str(one.version), "nodes": list(one.members)}
+            for one in plan.steps
+        ],
+        "collections": [_change(one) for one in plan.changes],
+        "not_rehearsed": why_not_rehearsed,
+        "blockers": [_blocker(one) for one in plan.blockers],
+        "in_the_way": [_blocker(one) for one in plan.in_the_way],
+    }
+
+
+def deployment_json(
+    ledger: Ledger, versions: tuple[Version, Version], deployment: Deployment
+) -> Json:
+    """What would become of a node with these versions; `ok`: any node may have them now."""
+    record = ledger.snapshot.record if ledger.snapshot is not None else None
+    installed, lowest = versions
+    refusal = deployment.refusal
+    return {
+        **_freshness(ledger),
+        "ok": deployment.go,
+        "version": str(installed),
+        "lowest_supported": str(lowest),
+        "acting": _text(record.acting if record is not None else None),
+        "data": _text(record.data if record is not None else None),
+        "new_node": _entry_of_node(deployment.newcomer),
+        "member": _entry_of_node(deployment.member),
+        "error": str(refusal.args[0]) if refusal is not None else "",
+        "hint": refusal.hint if refusal is not None else "",
     }
 
 
@@ -416,6 +445,72 @@ def _sighting(seen: Sighting) -> Json:
         "rtt_ms": None if seen.rtt_s is None else round(seen.rtt_s * 1000, 3),
         "gossip_address": seen.heartbeat.address,
     }
+
+
+def _rehearsal(one: Rehearsal) -> Json:
+    return {
+        "name": one.collection,
+        "format": one.target,
+        "records": sum(one.records.values()),
+        "records_by_format": one.records,
+        "to_convert": one.to_convert,
+        "sampled": one.sampled,
+        "converted": one.converted,
+        "failed": one.failed,
+        "failures": [
+            {"key": failure.key, "format": failure.format, "error": failure.error}
+            for failure in one.failures
+        ],
+        "way_back": one.way_back,
+        "bytes_before": one.bytes_before,
+        "bytes_after": one.bytes_after,
+        "codec_s": one.codec_s,
+        "estimated_s": one.estimated_s,
+    }
+
+
+def _between(between: Between | None) -> Json | None:
+    if between is None:
+        return None
+    return {
+        "exists": between.exists,
+        "at_least": str(between.at_least),
+        "below": str(between.below),
+        "must_support": str(between.must_support),
+    }
+
+
+def _turn(turn: Turn) -> Json:
+    member = turn.member
+    return {
+        "name": member.id,
+        "installed": str(member.installed),
+        "zone": member.zone,
+        "standing": str(member.standing),
+        "answers": turn.answers,
+        "master": turn.is_master,
+        "hands_over": turn.hands_over,
+        "slot_by": turn.slot_by or None,
+    }
+
+
+def _change(change: Change) -> Json:
+    """One collection; without a known format it is not known how many records change."""
+    one = change.progress
+    return {
+        "name": one.collection,
+        "format": one.target or None,
+        "records": one.total,
+        "records_by_format": dict(one.view.counts),
+        "to_convert": one.left if one.target else None,
+        "estimated_s": change.estimated_s,
+        "rehearsal": None if change.rehearsal is None else _rehearsal(change.rehearsal),
+    }
+
+
+def _entry_of_node(entry: Entry) -> Json:
+    """`standing` is null if it is not admitted; `rule` keeps it from serving."""
+    return {"standing": entry.standing, "rule": entry.rule}
 
 
 def _tombstone(stone: Tombstone) -> Json:

@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 from peerupgrade.core.blockers import Blocker
 from peerupgrade.core.gossip.view import GossipView
 from peerupgrade.core.record import ClusterRecord, Snapshot
+from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import OperatorRequest, Reply, Resolve
 from peerupgrade.core.status import NodeStatus
-from peerupgrade.data.rehearsal import Rehearsal
 from peerupgrade.ports import Traffic
 
 
@@ -79,6 +79,10 @@ class NodeView(Protocol):
 
     def traffic(self) -> Traffic | None:
         """What its gossip has sent and heard; None: the node does not gossip."""
+        ...
+
+    def silent(self) -> frozenset[str]:
+        """The nodes that do not answer its gossip; empty, too, if it does not gossip."""
         ...
 
     async def history(self, count: int) -> list[dict[str, str]]:

@@ -30,7 +30,8 @@ from peerupgrade.core.node import MastershipConfig
 from peerupgrade.core.node import Node as CoreNode
 from peerupgrade.core.pace import Pace
 from peerupgrade.core.record import ClusterRecord, Phase, Snapshot
-from peerupgrade.core.refusals import explain
+from peerupgrade.core.refusals import explain, unverified
+from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import (
     All,
     Conflict,
@@ -50,12 +51,11 @@ from peerupgrade.core.requests import (
     TakeSlot,
 )
 from peerupgrade.core.status import NodeStatus, local_blockers, node_status
-from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.core.versions import Version, parse_version, supported
 from peerupgrade.data.collection import Access, Collection
 from peerupgrade.data.latency import Latency
-from peerupgrade.data.rehearsal import Rehearsal, rehearse
+from peerupgrade.data.rehearsal import rehearse
 from peerupgrade.errors import (
-    ConfigError,
     PeerUpgradeError,
     RefusedError,
     SuspendedError,
@@ -79,17 +79,6 @@ _LEDGER_TIMEOUT_S = 1.5
 _EVENTS_MAX = 1000
 
 
-def _supported(installed_text: str, lowest_text: str) -> tuple[Version, Version]:
-    """The installed and the lowest supported version."""
-    installed, lowest = parse_version(installed_text), parse_version(lowest_text)
-    if lowest > installed:
-        raise ConfigError(
-            f"lowest_supported is {lowest}, above the installed version {installed}",
-            hint="give a version that the installed software can still serve",
-        )
-    return installed, lowest
-
-
 class Node:
     """One node of the cluster.
 
@@ -98,7 +87,7 @@ class Node:
     """
 
     def __init__(self, settings: Settings) -> None:
-        installed, lowest = _supported(settings.installed, settings.lowest_supported)
+        installed, lowest = supported(settings.installed, settings.lowest_supported)
         self.settings = settings
         self._config = NodeConfig(
             id=settings.name,
@@ -446,7 +435,7 @@ class Node:
         Raises:
             ConfigError: a version cannot be read, or they exclude each other; nothing changes.
         """
-        now = _supported(installed, lowest_supported or self.settings.lowest_supported)
+        now = supported(installed, lowest_supported or self.settings.lowest_supported)
         self._driver.feed(InstalledChanged(*now))
 
     def reached_at(self, address: str) -> None:
@@ -475,6 +464,11 @@ class Node:
         """What its gossip has sent and heard; None: the node does not gossip."""
         transport = self._ports.transport
         return None if transport is None else transport.traffic
+
+    def silent(self) -> frozenset[str]:
+        """The nodes that do not answer its gossip; empty, too, if it does not gossip."""
+        gossip = self._core.gossip
+        return gossip.roster.silent if gossip is not None else frozenset()
 
     async def ledger(self) -> Ledger:
         """Ask the store, for a short while; without an answer, what was known last."""
@@ -539,11 +533,7 @@ class Node:
                 assert isinstance(request, Exclude | TakeSlot)
                 raise KeyError(request.id)
             case _:
-                raise RefusedError(
-                    "the store has restarted, failed over or was wiped, and is not verified yet",
-                    rule="unverified",
-                    hint="try again in a few seconds; peerupgrade why shows what is awaited",
-                )
+                raise unverified()
 
     async def pause(self, by: str, reason: str) -> None:
         """Keep the conversion of shared data from going on; everyone sees by whom and why.

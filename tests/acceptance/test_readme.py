@@ -96,6 +96,11 @@ async def test_two_nodes_on_two_terminals(environment, server):
         for terminal in (first, second):
             terminal.start()
         await until(lambda: "1.0" in status(environment))
+        await until(lambda: "nothing stands in the way" in why(environment))
+        (block,) = (block for block in blocks("console") if "upgrade plan" in block)
+        said = await asyncio.to_thread(shell, block, environment)
+        assert re.search("^verdict +go$", said, re.MULTILINE)
+        assert "a new node with 2.0 is admitted, and serves" in said
         first.interrupt()
         first.start("2.0")
         await until(lambda: "older_version" in why(environment))
@@ -110,16 +115,23 @@ async def test_two_nodes_on_two_terminals(environment, server):
 def test_a_key_of_gossip_is_replaced(environment, tmp_path):
     steps = [block for block in blocks("console") if "peerupgrade key" in block]
     assert len(steps) == 4
-    subprocess.run(
-        ["sh", "-euc", "".join(steps)],
-        env={**environment, "PATH": f"{Path(COMMAND[0]).parent}:{os.environ['PATH']}"},
-        cwd=tmp_path,
+    shell("".join(steps), environment, tmp_path)
+    (key,) = KeyringFile(tmp_path / "gossip.keys").load().keys
+    assert key.to_text() == (tmp_path / "new.key").read_text().strip()
+
+
+def shell(text, environment, directory=None):
+    """What a shell in which every command must succeed prints."""
+    path = f"{Path(COMMAND[0]).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", "-euc", text],
+        env={**environment, "PATH": path},
+        cwd=directory,
         capture_output=True,
         timeout=40,
         check=True,
-    )
-    (key,) = KeyringFile(tmp_path / "gossip.keys").load().keys
-    assert key.to_text() == (tmp_path / "new.key").read_text().strip()
+        text=True,
+    ).stdout
 
 
 def status(environment):

@@ -28,7 +28,7 @@ from fake_node import (
 )
 
 import peerupgrade
-from peerupgrade.cli import EXIT_CODES, installed, main, show, slot
+from peerupgrade.cli import EXIT_CODES, _app, installed, main, show, slot
 from peerupgrade.cli.watch import RETRY_S
 from peerupgrade.core.record import CollectionView, Parked, Phase, StepState
 from peerupgrade.core.requests import (
@@ -45,37 +45,6 @@ from peerupgrade.http.discovery import publish
 from peerupgrade.http.view import Finding
 from peerupgrade.runtime import agent
 from peerupgrade.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def quiet_surroundings(tmp_path, monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("PEERUPGRADE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def node():
-    """A node that runs on this machine, so that commands find it."""
-    fake = FakeNode()
-    with serving(fake) as (url, _):
-        publish("blue", "n1", url, "secret")
-        yield fake
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs one command; gives its exit code, stdout and stderr."""
-
-    def run_main(*words):
-        code = main(words)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run_main
 
 
 def snapshot_with(node, record):
@@ -553,6 +522,9 @@ def test_every_exit_code_is_documented(run):
         *(("data", word) for word in ("show", "pause", "resume", "retry", "skip", "delete")),
         ("history",),
         ("doctor",),
+        ("upgrade", "plan"),
+        ("upgrade", "rehearse"),
+        ("can-deploy",),
         *(("keyring", word) for word in ("list", "add", "use", "remove")),
     ],
 )
@@ -561,6 +533,15 @@ def test_the_help_of_each_command_has_an_example_within_80_columns(run, words):
     assert code == 0
     assert f"    peerupgrade {' '.join(words)}" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", [name for name in _app() if not name.startswith("-")])
+def test_the_readme_names_every_command(name):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    words = _app()[name]
+    inner = [word for word in words if not word.startswith("-")] if name == "upgrade" else []
+    for command in [f"{name} {word}" for word in inner] or [name]:
+        assert re.search(rf"^\|.*`{command}\b", readme, re.MULTILINE), command
 
 
 def test_the_version(run):

@@ -125,6 +125,8 @@ class FakeNode:
             quorum_lost_s=0.0,
         )
         self.is_live = True
+        self.unheard = frozenset()
+        self.rehearsals = []
         self.the_ledger = Ledger((OLDER,), True, NOW_MS, "", SNAPSHOT)
         self.entries = [
             {
@@ -167,6 +169,9 @@ class FakeNode:
 
     def traffic(self):
         return TRAFFIC if self.the_gossip is not None else None
+
+    def silent(self):
+        return self.unheard
 
     async def ledger(self):
         self._fail()
@@ -213,7 +218,7 @@ class FakeNode:
     async def rehearse(self, version, sample):
         self.asked.append((version, sample))
         self._fail()
-        return []
+        return self.rehearsals
 
     async def doctor(self):
         self._fail()

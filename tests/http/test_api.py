@@ -3,16 +3,31 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from fake_node import GOSSIP, HOUR_MS, MEMBERS, NOW_MS, RECORD, SNAPSHOT, V2, FakeNode, event
+from fake_node import (
+    GOSSIP,
+    HOLD,
+    HOUR_MS,
+    MEMBERS,
+    NOW_MS,
+    RECORD,
+    SNAPSHOT,
+    V2,
+    FakeNode,
+    event,
+)
 
 from peerupgrade.core.membership import NodeState
+from peerupgrade.core.record import CollectionView
+from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import (
     Done,
     Outcome,
@@ -38,6 +53,7 @@ QUESTIONS = [
     "/v1/acting",
     "/v1/events",
     "/v1/doctor",
+    "/v1/can-deploy?version=2.0&lowest_supported=1.0",
 ]
 COMMANDS = {
     "/v1/hold": {"by": "ann", "reason": "closing"},
@@ -51,6 +67,7 @@ COMMANDS = {
     "/v1/data/resume": {"by": "ann"},
     "/v1/data/resolve": {"collection": "notes", "verdict": "skip", "by": "ann"},
     "/v1/upgrade/rehearse": {"version": "2.0", "sample": 10},
+    "/v1/upgrade/plan": {"version": "2.0", "lowest_supported": "1.0", "sample": 10},
 }
 BEARER = {"Authorization": "Bearer secret"}
 
@@ -115,7 +132,13 @@ async def test_every_route_asks_for_the_token_where_it_is_needed(loopback, token
 async def test_all_routes_are_in_the_table_above():
     app = make_app(FakeNode(), "", True)
     paths = {resource.canonical for resource in app.router.resources()}
-    assert paths == {*PROBES, *QUESTIONS, *COMMANDS}
+    assert paths == {*PROBES, *(path.partition("?")[0] for path in QUESTIONS), *COMMANDS}
+
+
+@pytest.mark.parametrize("path", [*PROBES, *QUESTIONS, *COMMANDS])
+async def test_the_readme_names_every_route(path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert re.search(rf"^\|.*`{re.escape(path.partition('?')[0])}[`?]", readme, re.MULTILINE)
 
 
 async def test_without_a_token_the_answer_says_how_to_give_one():
@@ -628,6 +651,156 @@ async def test_only_the_master_resigns():
         status, answer = await call(client, "/v1/resign", body={})
     assert status == 409
     assert answer == {"error": "n1 is not master", "hint": "ask n1", "rule": "not_master"}
+
+
+# --- before it happens ----------------------------------------------------------------------------
+
+PLAN = {"version": "2.0", "lowest_supported": "1.0"}
+NOTES = CollectionView({"1.0": 80}, began_at_ms=0)
+
+
+def knowing(node, **changes):
+    """The store's snapshot, changed."""
+    ledger = node.the_ledger
+    node.the_ledger = replace(ledger, snapshot=replace(ledger.snapshot, **changes))
+
+
+async def test_a_plan_is_one_answer():
+    node = FakeNode()
+    announced = {"steps": ("before 2.0",), "collections": {"notes": ("1.0", "2.0")}}
+    members = {**MEMBERS, "n1": replace(MEMBERS["n1"], zone="z1", **announced)}
+    members["n2"] = replace(MEMBERS["n2"], lease_until_ms=NOW_MS + 1)
+    knowing(node, members=members, collections={"notes": NOTES})
+    node.rehearsals = [Rehearsal("notes", "2.0", {"1.0": 80}, sampled=8, converted=8, looked_at=8)]
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/upgrade/plan", body={**PLAN, "sample": 8})
+    assert status == 200
+    assert node.asked == [("2.0", 8)]
+    assert (answer["ok"], answer["in_the_way"], answer["live"]) == (True, [], True)
+    assert (answer["version"], answer["lowest_supported"]) == ("2.0", "1.0")
+    assert (answer["acting"], answer["data"], answer["in_between"]) == ("1.0", "1.0", None)
+    assert answer["order"] == [
+        {
+            "name": "n2",
+            "installed": "1.0",
+            "zone": "",
+            "standing": "serving",
+            "answers": True,
+            "master": False,
+            "hands_over": False,
+            "slot_by": "bob@desk",
+        }
+    ]
+    (done,) = answer["done"]
+    assert (done["name"], done["master"], done["slot_by"]) == ("n1", True, None)
+    assert answer["zones"] == [
+        {"zone": "", "members": 1, "serving": 1},
+        {"zone": "z1", "members": 1, "serving": 1},
+    ]
+    assert answer["steps"] == [{"phase": "before", "version": "2.0", "nodes": ["n1"]}]
+    (notes,) = answer["collections"]
+    assert (notes["name"], notes["format"], notes["to_convert"]) == ("notes", "2.0", 80)
+    assert notes["records_by_format"] == {"1.0": 80}
+    assert (notes["rehearsal"]["sampled"], notes["rehearsal"]["failed"]) == (8, 0)
+    assert [one["code"] for one in answer["blockers"]] == ["older_version"]
+    assert (answer["hold"], answer["not_rehearsed"]) == (None, "")
+
+
+async def test_a_plan_says_what_stands_in_its_way():
+    node = FakeNode()
+    node.unheard = {"n1"}
+    knowing(node, record=replace(RECORD, hold=HOLD))
+    body = {"version": "3.0", "lowest_supported": "2.0"}
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/upgrade/plan", body=body)
+    assert answer["ok"] is False
+    assert answer["hold"]["by"] == "ann@desk"
+    assert [(one["code"], one["subject"]) for one in answer["in_the_way"]] == [
+        ("lowest_supported", ""),
+        ("unresponsive", "n2"),  # its lease has ended
+        ("unresponsive", "n1"),
+        ("hold", ""),
+    ]
+    assert answer["in_between"] == {
+        "exists": True,
+        "at_least": "2.0",
+        "below": "3.0",
+        "must_support": "1.0",
+    }
+
+
+async def test_a_plan_goes_without_a_rehearsal_and_says_why():
+    class WithoutCodecs(FakeNode):
+        async def rehearse(self, version, sample):
+            raise RefusedError("n1 has no codecs", rule="no_codecs", hint="ask n2")
+
+    node = WithoutCodecs()
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/upgrade/plan", body=PLAN)
+        assert (answer["not_rehearsed"], answer["collections"]) == ("", [])  # there is no data
+        knowing(node, collections={"notes": NOTES})
+        status, answer = await call(client, "/v1/upgrade/plan", body=PLAN)
+    assert (status, answer["not_rehearsed"]) == (200, "n1 has no codecs: ask n2")
+    (notes,) = answer["collections"]
+    assert (notes["rehearsal"], notes["format"], notes["to_convert"]) == (None, None, None)
+
+
+async def test_a_plan_needs_something_that_is_known():
+    node = FakeNode()
+    node.store_is_away()
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/upgrade/plan", body=PLAN)
+        assert answer["live"] is False
+        node.the_ledger = replace(node.the_ledger, snapshot=None)
+        status, answer = await call(client, "/v1/upgrade/plan", body=PLAN)
+    assert status == 503
+    assert "does not answer" in answer["hint"]
+
+
+@pytest.mark.parametrize(
+    ("versions", "ok", "standings", "rule"),
+    [
+        (("2.0", "1.0"), True, ("serving", "serving"), ""),
+        (("3.0", "2.0"), False, (None, "standby"), "lowest_above_acting"),
+        (("0.9", "0"), False, (None, None), "installed_below_acting"),
+    ],
+)
+async def test_whether_a_version_may_be_deployed(versions, ok, standings, rule):
+    path = "/v1/can-deploy?version={}&lowest_supported={}".format(*versions)
+    async with asking(FakeNode()) as client:
+        status, answer = await call(client, path, headers={})
+    assert (status, answer["ok"]) == (200, ok)
+    assert (answer["version"], answer["lowest_supported"], answer["acting"]) == (*versions, "1.0")
+    assert (answer["new_node"]["standing"], answer["member"]["standing"]) == standings
+    assert answer["new_node"]["rule"] == answer["member"]["rule"] == rule
+    assert bool(answer["error"]) == bool(answer["hint"]) == (not ok)
+
+
+async def test_without_the_store_nobody_can_say_what_may_be_deployed():
+    node = FakeNode()
+    node.store_is_away()
+    async with asking(node) as client:
+        status, answer = await call(client, "/v1/can-deploy?version=2.0&lowest_supported=1.0")
+    assert (status, answer["error"]) == (503, "the store does not answer")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/can-deploy?lowest_supported=1.0", None, "version is missing"),
+        ("/v1/can-deploy?version=2.0", None, "lowest_supported is missing"),
+        ("/v1/can-deploy?version=two&lowest_supported=1.0", None, "version 'two'"),
+        ("/v1/can-deploy?version=2.0&lowest_supported=3.0", None, "above the installed version"),
+        ("/v1/upgrade/plan", {"version": "two"}, "version 'two'"),
+        ("/v1/upgrade/plan", {"version": "2.0", "lowest_supported": "3.0"}, "above the installed"),
+        ("/v1/upgrade/plan", {"version": "2.0", "sample": 0}, "sample"),
+    ],
+)
+async def test_a_version_that_cannot_be_is_the_client_s_fault(path, body, said):
+    async with asking(FakeNode()) as client:
+        status, answer = await call(client, path, body=body)
+    assert status == 400
+    assert said in answer["error"]
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STATE, ADMISSION = "peerupgrade.core.store.state", "peerupgrade.core.store.admission"
+STATE, ADMIT = "peerupgrade.core.store.state", "peerupgrade.core.store.admission"
+ADMISSION = "peerupgrade.core.admission"
 DECISIONS, REGRESSION = "peerupgrade.core.store.decisions", "peerupgrade.core.store.regression"
 MEMBERSHIP = "peerupgrade.core.membership"
 SLOTS = "peerupgrade.core.store.slots"
@@ -116,7 +117,7 @@ MUTANTS = [
         "R4",
         "admission does not check the acting version",
         ADMISSION,
-        "if record.acting is not None and request.installed < record.acting:",
+        "if installed < record.acting:",
         "if False:",
     ),
     Mutant(
@@ -193,7 +194,7 @@ MUTANTS = [
         "R14",
         "admission does not look at the oldest data",
         ADMISSION,
-        "if request.lowest > record.data:",
+        "if lowest > record.data:",
         "if False:",
     ),
     Mutant(
@@ -220,7 +221,7 @@ MUTANTS = [
     Mutant(
         "R16c",
         "admission by a store in doubt",
-        ADMISSION,
+        ADMIT,
         "identity:\n        return Unverified(step.view)\n    if request.generation not",
         "identity and False:\n        return Unverified(step.view)\n    if request.generation not",
     ),
@@ -301,8 +302,8 @@ MUTANTS = [
         "R25",
         "a member that may not serve is refused instead of standing by",
         ADMISSION,
-        'if rule not in ("", "forming") and known is None:',
-        'if rule not in ("", "forming"):',
+        'stands_by = is_member or rule == "forming"',
+        'stands_by = rule == "forming"',
     ),
     Mutant(
         "R26",
@@ -364,8 +365,8 @@ MUTANTS = [
         "R29a",
         "what a member said before it was taken down counts",
         SLOTS,
-        "return not _is_down(step, member) and (was_down or outcome is Outcome.UNUSED)",
-        "return not _is_down(step, member)",
+        "return not is_down(step.state.record, member) and (was_down or outcome is Outcome.UNUSED)",
+        "return not is_down(step.state.record, member)",
     ),
     Mutant(
         "R29c",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from peerupgrade.core.admission import admission
 from peerupgrade.core.record import (
     ClusterRecord,
     Member,
@@ -80,32 +81,15 @@ def admit(step: Step, request: Admit) -> Reply:
     tombstone = state.excluded.get(request.id)
     if tombstone is not None and tombstone.token == request.token:
         return Refused("excluded", step.view, tombstone=tombstone)
-    if record.acting is not None and request.installed < record.acting:
+    entry = admission(record, request.installed, request.lowest, is_member=known is not None)
+    if entry.standing is None:
         if known is not None and known.standing is Standing.STANDBY:
             step.remove_member(request.id)  # it stood by while nobody knew better
-        return Refused("installed_below_acting", step.view)
-    rule = _standby_rule(record, request)
-    if rule not in ("", "forming") and known is None:
-        return Refused(rule, step.view)
-    member = _admitted_member(step, request, known, Standing.STANDBY if rule else Standing.SERVING)
+        return Refused(entry.rule, step.view)
+    member = _admitted_member(step, request, known, entry.standing)
     state.excluded.pop(request.id, None)  # a later incarnation has taken the name
     step.put_member(member)
-    return Admitted(member.incarnation, member.standing, rule, step.view)
-
-
-def _standby_rule(record: ClusterRecord, request: Admit) -> str:
-    """Why a node may not operate yet, "" if it may."""
-    if record.acting is None:
-        return "forming"
-    assert record.floor is not None
-    assert record.data is not None
-    if request.installed < record.floor:
-        return "installed_below_floor"
-    if request.lowest > record.acting:
-        return "lowest_above_acting"
-    if request.lowest > record.data:
-        return "lowest_above_data"  # R14
-    return ""
+    return Admitted(member.incarnation, member.standing, entry.rule, step.view)
 
 
 def _admitted_member(

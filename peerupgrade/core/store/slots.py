@@ -9,7 +9,7 @@ not bring the member up.
 
 from __future__ import annotations
 
-from peerupgrade.core.record import Member, Slot, Standing
+from peerupgrade.core.record import Member, Slot, Standing, is_down
 from peerupgrade.core.requests import (
     Done,
     NotMember,
@@ -67,18 +67,13 @@ def return_slot(step: Step, request: ReturnSlot) -> Reply:
 def _may_be_returned(step: Step, slot: Slot, member: Member | None, outcome: Outcome) -> bool:
     if member is None:
         return outcome is Outcome.GONE
+    assert step.state.record is not None
     was_down = slot.away == 1 or member.incarnation != slot.incarnation
-    return not _is_down(step, member) and (was_down or outcome is Outcome.UNUSED)
+    return not is_down(step.state.record, member) and (was_down or outcome is Outcome.UNUSED)
 
 
 def _down(step: Step) -> set[str]:
     """The members that are down, or may be taken down at any moment."""
-    members = step.state.members.values()
-    return set(step.state.slots) | {one.id for one in members if _is_down(step, one)}
-
-
-def _is_down(step: Step, member: Member) -> bool:
-    """It has not confirmed that it operates as the record says."""
-    assert step.state.record is not None
-    confirmed = member.operating_revision >= step.state.record.raised_revision
-    return member.standing is not Standing.SERVING or not confirmed
+    record, members = step.state.record, step.state.members.values()
+    assert record is not None
+    return set(step.state.slots) | {one.id for one in members if is_down(record, one)}
