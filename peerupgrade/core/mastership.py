@@ -124,6 +124,8 @@ class Mastership:
         """Somebody's lease was prolonged: nothing to win before it ends."""
         self.epoch_known = max(self.epoch_known, beat.epoch)
         self.master_seen_s = now
+        if not self.holding:
+            self.quorum_lost_since_s = None  # somebody has it
         if self.phase is Phase.WAITING and self.eligible:
             return [self._wait(now, beat.ttl_ms / 1000)]
         return []

@@ -160,3 +160,12 @@ def test_who_hands_over_leaves_the_next_lease_to_others():
     mastership.hand_over(1.0)
     assert mastership.heard_freed(1.01) == []
     assert mastership.heard_freed(4.1) != []
+
+
+def test_a_follower_that_once_found_no_quorum_believes_the_beat_of_one_who_has_it():
+    mastership = made()
+    mastership.contend(0.0)
+    mastership.round_over(1.0)
+    assert mastership.quorum_lost_since_s == 1.0
+    mastership.heard_beat(1.5, Beat(7, 1, 1, 3000))
+    assert mastership.quorum_lost_since_s is None
