@@ -422,14 +422,14 @@ def _check_values(lines, verdict):
 
 def _check_notes(lines, verdict):
     """S9: nothing older than the data version is read; S11: converted once, and no write lost."""
-    newest = defaultdict(list)  # key -> (acknowledged, seq), both growing
+    newest = defaultdict(list)  # key -> (acknowledged, seq, began), the first two growing
     data, losses = [], [(-inf, -inf)]  # from when to when the store forgot
     for line in lines:
         match line["kind"]:
             case "noted":
                 written = newest[line["key"]]
                 if not written or line["seq"] > written[-1][1]:
-                    written.append((line["at_s"], line["seq"]))
+                    written.append((line["at_s"], line["seq"], line["began_s"]))
             case "history" if line["step"] == StepName.CONVERTED:
                 data.append((line["at_s"] + CLOCK_ERROR_S, parse_version(line["after"])))
             case "lost":
@@ -442,9 +442,10 @@ def _check_notes(lines, verdict):
 def _check_note(line, written, data, losses, verdict):
     began_s, key, seq = line["began_s"], line["key"], line["seq"]
     known = bisect_left(written, (began_s, inf))
-    acknowledged_s, newest = written[known - 1] if known else (-inf, 0)
+    _, newest, asked_s = written[known - 1] if known else (-inf, 0, -inf)
     _, last_loss_s = losses[bisect_left(losses, (line["at_s"], inf)) - 1]
-    if acknowledged_s > last_loss_s and seq < newest:
+    # A write that was under way while the store forgot may be among what it forgot.
+    if asked_s > last_loss_s and seq < newest:
         verdict.violated(line, f"S11: note {key} is {seq}, and {newest} was acknowledged")
     through = [int(version.partition(".")[2]) for version in line["through"]]
     if not through:

@@ -386,6 +386,9 @@ def test_notes_that_are_not_are_reported(story, problem):
 
 def test_what_the_store_lost_is_no_fault_of_a_conversion():
     assert reported(upgraded().noted(7).lost().note(6, "1.1")) == []
+    under_way = upgraded().lost().noted(7)
+    under_way.lines[-1]["began_s"] = under_way.lines[-2]["at_s"] - 0.1
+    assert reported(under_way.note(0)) == []
     story = upgraded().noted(7).note(0).lost()  # read before the loss was written down
     story.lines[-1]["began_s"] -= 2.0
     assert reported(story) == []
