@@ -121,7 +121,7 @@ async def test_notices_a_server_that_hangs(server, name, caplog):
         os.kill(server.pid, signal.SIGSTOP)
         begin_s = time.monotonic()
         while not caplog.messages:
-            assert time.monotonic() - begin_s < PING_S * 4
+            assert time.monotonic() - begin_s < 10
             await asyncio.sleep(0.01)
         assert time.monotonic() - begin_s > PING_S * 1.5
         assert "has said nothing for 0.4 s" in caplog.text
@@ -197,7 +197,7 @@ async def test_ends_at_once_whatever_it_does(server, name):
             begin_s = time.monotonic()
             async with listening(RedisBus(link_to(server, name), name)):
                 await asyncio.sleep(delay_s)
-            assert time.monotonic() - begin_s < delay_s + 0.5
+            assert time.monotonic() - begin_s < delay_s + 5
 
 
 @pytest.mark.asyncio

@@ -182,7 +182,7 @@ async def test_closing_while_it_connects(server, name):
         assert await lock.call(Acquire("m1", 1000)) == UNANSWERED
         begin_s = time.monotonic()
         await lock.aclose()
-        assert time.monotonic() - begin_s < 0.5
+        assert time.monotonic() - begin_s < _LIBRARY_S
         os.kill(server.pid, signal.SIGCONT)
 
 
