@@ -102,7 +102,7 @@ MUTANTS = [
     Mutant(
         "R2b",
         "an exclusion does not look whether the node came back",
-        ADMISSION,
+        ADMIT,
         "if known.incarnation != request.incarnation:",
         "if False:",
     ),
@@ -137,7 +137,7 @@ MUTANTS = [
     Mutant(
         "R7",
         "exclusion does not wait for the lease",
-        ADMISSION,
+        ADMIT,
         "if step.now_ms < known.lease_until_ms:",
         "if False:",
     ),
@@ -158,7 +158,7 @@ MUTANTS = [
     Mutant(
         "R9",
         "a report need not match the incarnation",
-        ADMISSION,
+        ADMIT,
         "if known is None or known.incarnation != request.incarnation:  # R9",
         "if known is None:",
     ),
@@ -413,14 +413,14 @@ MUTANTS = [
     Mutant(
         "late",
         "a late request overwrites a newer one",
-        ADMISSION,
+        ADMIT,
         "if request.number <= known.number:  # it was sent long ago",
         "if False:",
     ),
     Mutant(
         "name",
         "a second node of a name is admitted",
-        ADMISSION,
+        ADMIT,
         "if known is not None and known.token not in (request.token, *request.earlier):",
         "if False:",
     ),
