@@ -15,6 +15,7 @@ import msgpack
 
 HOW_TO_GET = "apt install serf"
 _JOIN_TIMEOUT_S = 60.0
+_JOINS_AT_ONCE = 10
 
 
 def is_installed() -> bool:
@@ -122,8 +123,10 @@ async def serf_cluster(count: int) -> AsyncIterator[list[SerfAgent]]:
             if agent is not agents[0]:
                 agent.join(agents[0])
         async with asyncio.timeout(_JOIN_TIMEOUT_S + count):
-            while any(len(agent.members) < count for agent in agents):
-                await asyncio.sleep(0.2)
+            while missing := [agent for agent in agents if len(agent.members) < count]:
+                for agent in missing[:_JOINS_AT_ONCE]:  # so many at once that some were refused
+                    agent.join(agents[0])
+                await asyncio.sleep(2.0)
         await asyncio.sleep(2.0)  # what joining has stirred up settles
         yield agents
     finally:
