@@ -366,7 +366,9 @@ class _Api:
         if any(one.counts for one in ledger.snapshot.collections.values()):
             with self._cut_at_shutdown():
                 rehearsals, why_not = await self._rehearsed(asked.version, asked.sample)
-        question = Question(version, lowest, ledger.blockers, self.view.silent(), rehearsals)
+        gossip = self.view.gossip()
+        silent = gossip.silent if gossip is not None else frozenset()
+        question = Question(version, lowest, ledger.blockers, silent, rehearsals)
         plan = make_plan(ledger.snapshot, question)
         return web.json_response(model.plan_json(ledger, plan, why_not))
 

@@ -81,10 +81,6 @@ class NodeView(Protocol):
         """What its gossip has sent and heard; None: the node does not gossip."""
         ...
 
-    def silent(self) -> frozenset[str]:
-        """The nodes that do not answer its gossip; empty, too, if it does not gossip."""
-        ...
-
     async def history(self, count: int) -> list[dict[str, str]]:
         """The newest `count` entries of the history, newest first.
 

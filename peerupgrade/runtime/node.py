@@ -465,11 +465,6 @@ class Node:
         transport = self._ports.transport
         return None if transport is None else transport.traffic
 
-    def silent(self) -> frozenset[str]:
-        """The nodes that do not answer its gossip; empty, too, if it does not gossip."""
-        gossip = self._core.gossip
-        return gossip.roster.silent if gossip is not None else frozenset()
-
     async def ledger(self) -> Ledger:
         """Ask the store, for a short while; without an answer, what was known last."""
         note, live = "", False

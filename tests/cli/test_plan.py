@@ -25,13 +25,8 @@ NOTES = {"notes": CollectionView({"1.0": 80})}
 @pytest.fixture
 def node(node):
     """One member has 2.0, and the store answers: go."""
-    knowing(node, members={"n1": N1, "n2": N2})
+    node.knows(members={"n1": N1, "n2": N2})
     return node
-
-
-def knowing(node, **changes):
-    ledger = node.the_ledger
-    node.the_ledger = replace(ledger, snapshot=replace(ledger.snapshot, **changes))
 
 
 def pairs(out):
@@ -63,7 +58,7 @@ def test_a_plan_fits_one_screen(run, node):
 
 
 def test_what_the_version_brings_is_unknown_before_anybody_has_it(run, node):
-    knowing(node, members={"n2": N2})
+    node.knows(members={"n2": N2})
     out = run("upgrade", "plan", "2.0")[1]
     assert ("unknown", "the steps and formats of 2.0: no member has it yet") in pairs(out)
     assert pairs(out)[0] == ("upgrade", "1.0 -> 2.0")
@@ -72,8 +67,7 @@ def test_what_the_version_brings_is_unknown_before_anybody_has_it(run, node):
 
 def test_what_stands_in_the_way_is_named_with_its_remedy_and_is_exit_5(run, node):
     away = replace(N2, standing=Standing.AWAY)
-    knowing(node, record=replace(RECORD, hold=HOLD), members={"n1": N1, "n2": away})
-    node.unheard = {"n1"}
+    node.knows(silent={"n1"}, record=replace(RECORD, hold=HOLD), members={"n1": N1, "n2": away})
     code, out, _ = run(*PLAN)
     assert code == ExitCode.NOT_SETTLED
     assert ("verdict", "no-go: 3 reasons below") in pairs(out)
@@ -99,7 +93,7 @@ def test_a_version_that_must_come_in_between_is_said_first(run, node):
 
 
 def test_the_data_is_counted_and_where_it_can_be_rehearsed(run, node):
-    knowing(node, collections=NOTES)
+    node.knows(collections=NOTES)
     out = run(*PLAN)[1]
     assert table(out, "COLLECTION") == [["notes", "2.0", "80", "80", "-"]]
     found = Rehearsal("notes", "2.0", {"1.0": 80}, sampled=8, converted=7, looked_at=8, codec_s=4.0)
@@ -119,7 +113,7 @@ def test_the_data_is_counted_and_where_it_can_be_rehearsed(run, node):
 def test_a_plan_as_json_has_the_same_exit_code(run, node, flag):
     code, out, err = run(*PLAN, *flag)
     assert (code, err, json.loads(out)["ok"]) == (ExitCode.OK, "", True)
-    knowing(node, record=replace(RECORD, hold=HOLD))
+    node.knows(record=replace(RECORD, hold=HOLD))
     code, out, _ = run(*PLAN, *flag)
     answer = json.loads(out)
     assert (code, answer["ok"]) == (ExitCode.NOT_SETTLED, False)
@@ -134,8 +128,8 @@ def test_a_plan_that_is_not_live_says_so(run, node):
 
 def test_what_others_wrote_steers_no_terminal(run, node):
     evil = "\x1b[2J"
-    knowing(node, members={"n1": replace(N1, zone=evil), "n2": replace(N2, zone=evil)})
-    knowing(node, record=replace(RECORD, hold=replace(HOLD, reason=evil)))
+    node.knows(members={"n1": replace(N1, zone=evil), "n2": replace(N2, zone=evil)})
+    node.knows(record=replace(RECORD, hold=replace(HOLD, reason=evil)))
     assert "\x1b" not in run(*PLAN)[1]
 
 
@@ -161,14 +155,14 @@ def test_a_version_may_not_be_deployed_in_the_words_of_admission(run, node):
 
 
 def test_before_the_cluster_has_formed_a_node_stands_by(run, node):
-    knowing(node, record=replace(RECORD, acting=None))
+    node.knows(record=replace(RECORD, acting=None))
     code, out, _ = run("can-deploy", "2.0", "--lowest-supported", "1.0")
     assert code == ExitCode.OK
     assert "is admitted, and stands by until the cluster has formed" in out
 
 
 def test_a_store_in_doubt_admits_nobody(run, node):
-    knowing(node, record=replace(RECORD, identity="server0"))
+    node.knows(record=replace(RECORD, identity="server0"))
     code, out, _ = run("can-deploy", "2.0", "--lowest-supported", "1.0")
     assert code == ExitCode.NOT_SETTLED
     assert "not verified yet" in out

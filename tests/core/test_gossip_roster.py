@@ -129,10 +129,3 @@ def test_news_are_handed_on_a_few_times_and_the_newest_first():
         queue.take(3)
         taken += 1
         assert taken <= 2 * COPIES
-
-
-def test_who_is_suspected_or_has_failed_does_not_answer():
-    roster = made("a", "b", "c", "d")
-    for name, condition in zip("bcd", list(Condition)[1:], strict=True):
-        roster.hear(replace(A, id=name, condition=condition))
-    assert roster.silent == {"b", "c"}  # d has left

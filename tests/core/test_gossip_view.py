@@ -1,5 +1,6 @@
 """What people see of one node's gossip."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -89,3 +90,13 @@ def test_a_failed_node_is_no_reason_by_itself(crowd):
     crowd.run(20.0)
     view = snapshot(record(), *(member(name, "2.0") for name in crowd.nodes))
     assert with_gossip(raise_blockers(view, view.now_ms), seen(crowd)) == []
+
+
+def test_who_is_suspected_or_has_failed_does_not_answer():
+    names = [f"n{number:06}" for number in range(4)]
+    made = Crowd(Random(1))
+    made.gather(4, probing=False)
+    roster = made.nodes[ASKED].roster
+    for name, condition in zip(names[1:], list(Condition)[1:], strict=True):
+        roster.hear(replace(roster.heartbeats[name], condition=condition))
+    assert seen(made).silent == {names[1], names[2]}  # the last one has left

@@ -125,7 +125,6 @@ class FakeNode:
             quorum_lost_s=0.0,
         )
         self.is_live = True
-        self.unheard = frozenset()
         self.rehearsals = []
         self.the_ledger = Ledger((OLDER,), True, NOW_MS, "", SNAPSHOT)
         self.entries = [
@@ -164,14 +163,30 @@ class FakeNode:
         if self.error is not None:
             raise self.error
 
+    def knows(self, *, silent=(), **changes):
+        """The store's snapshot, changed; `silent`: the nodes that do not answer its gossip."""
+        self.the_ledger = replace(
+            self.the_ledger, snapshot=replace(self.the_ledger.snapshot, **changes)
+        )
+        beats = [
+            Heartbeat(
+                name,
+                1,
+                1,
+                V1,
+                V1,
+                "10.0.0.9:1",
+                Condition.FAILED if name in silent else Condition.ALIVE,
+            )
+            for name in self.the_ledger.snapshot.members
+        ]
+        self.the_gossip = replace(GOSSIP, sightings={one.id: Sighting(one) for one in beats})
+
     def gossip(self):
         return self.the_gossip
 
     def traffic(self):
         return TRAFFIC if self.the_gossip is not None else None
-
-    def silent(self):
-        return self.unheard
 
     async def ledger(self):
         self._fail()

@@ -659,18 +659,12 @@ PLAN = {"version": "2.0", "lowest_supported": "1.0"}
 NOTES = CollectionView({"1.0": 80}, began_at_ms=0)
 
 
-def knowing(node, **changes):
-    """The store's snapshot, changed."""
-    ledger = node.the_ledger
-    node.the_ledger = replace(ledger, snapshot=replace(ledger.snapshot, **changes))
-
-
 async def test_a_plan_is_one_answer():
     node = FakeNode()
     announced = {"steps": ("before 2.0",), "collections": {"notes": ("1.0", "2.0")}}
     members = {**MEMBERS, "n1": replace(MEMBERS["n1"], zone="z1", **announced)}
     members["n2"] = replace(MEMBERS["n2"], lease_until_ms=NOW_MS + 1)
-    knowing(node, members=members, collections={"notes": NOTES})
+    node.knows(members=members, collections={"notes": NOTES})
     node.rehearsals = [Rehearsal("notes", "2.0", {"1.0": 80}, sampled=8, converted=8, looked_at=8)]
     async with asking(node) as client:
         status, answer = await call(client, "/v1/upgrade/plan", body={**PLAN, "sample": 8})
@@ -708,8 +702,7 @@ async def test_a_plan_is_one_answer():
 
 async def test_a_plan_says_what_stands_in_its_way():
     node = FakeNode()
-    node.unheard = {"n1"}
-    knowing(node, record=replace(RECORD, hold=HOLD))
+    node.knows(silent={"n1"}, record=replace(RECORD, hold=HOLD))
     body = {"version": "3.0", "lowest_supported": "2.0"}
     async with asking(node) as client:
         _, answer = await call(client, "/v1/upgrade/plan", body=body)
@@ -738,7 +731,7 @@ async def test_a_plan_goes_without_a_rehearsal_and_says_why():
     async with asking(node) as client:
         _, answer = await call(client, "/v1/upgrade/plan", body=PLAN)
         assert (answer["not_rehearsed"], answer["collections"]) == ("", [])  # there is no data
-        knowing(node, collections={"notes": NOTES})
+        node.knows(collections={"notes": NOTES})
         status, answer = await call(client, "/v1/upgrade/plan", body=PLAN)
     assert (status, answer["not_rehearsed"]) == (200, "n1 has no codecs: ask n2")
     (notes,) = answer["collections"]

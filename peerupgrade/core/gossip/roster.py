@@ -10,7 +10,6 @@ from peerupgrade.core.gossip.packets import Condition, Heartbeat
 
 _RANK = {condition: rank for rank, condition in enumerate(Condition)}
 _ABSENT = (Condition.FAILED, Condition.LEFT)
-_SILENT = (Condition.SUSPECT, Condition.FAILED)
 
 
 def supersedes(new: Heartbeat, known: Heartbeat) -> bool:
@@ -45,12 +44,6 @@ class Roster:
     heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
     present: tuple[str, ...] = ()
     digest: int = 0
-
-    @property
-    def silent(self) -> frozenset[str]:
-        """The ids of those that do not answer."""
-        heard = self.heartbeats.items()
-        return frozenset(node_id for node_id, one in heard if one.condition in _SILENT)
 
     def clone(self) -> Roster:
         """A roster that changes by itself."""

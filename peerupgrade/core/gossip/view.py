@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from peerupgrade.core.gossip.machine import Gossip
 from peerupgrade.core.gossip.packets import Condition, Heartbeat
 
+_SILENT = (Condition.SUSPECT, Condition.FAILED)
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -37,6 +39,12 @@ class GossipView:
     asked: str
     address: str
     sightings: Mapping[str, Sighting]
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """The ids of those that do not answer."""
+        seen = self.sightings.items()
+        return frozenset(node_id for node_id, one in seen if one.heartbeat.condition in _SILENT)
 
     def evidence(self, node_id: str) -> str:
         """What is known of another node, in words; "" of the asked node itself."""

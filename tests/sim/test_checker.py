@@ -1,0 +1,73 @@
+"""The simulator's own checker: what it must not hold against a store that was told to forget."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from peerupgrade.core.acting import StepName
+from peerupgrade.core.record import Hold, Standing
+from peerupgrade.core.requests import Admit, Attach, Attached, Init, Refused, View
+from peerupgrade.sim.checker import Checker
+from peerupgrade.sim.observed import Stored
+from peerupgrade.sim.world import World, WorldConfig
+from tests.core.builders import V, member, record
+
+
+@pytest.fixture
+def checker():
+    checker = Checker()
+    checker.members = {"a": 1, "b": 2}
+    return checker
+
+
+@pytest.fixture
+def world(checker):
+    made = World(WorldConfig(), Random(1), checker.observe)
+    made.store.state.record = record()
+    for name in "ab":
+        made.start(made.add(name, 0))
+    return made
+
+
+def told(checker, world, request, reply):
+    checker._stored(world, Stored(world.store, request, reply, world.store.state.record))
+
+
+def view(world):
+    return View(world.store.state.record, world.store.identity)
+
+
+def test_a_cluster_that_begins_anew_has_forgotten_its_members(checker, world):
+    told(checker, world, Init("g", 1, 0), view(world))
+    assert checker.forgotten == {("a", 1), ("b", 2)}
+
+
+def test_a_memory_that_takes_the_place_of_all_that_was_there_makes_others_forgotten(checker, world):
+    node = member("a", standing=Standing.SERVING)
+    world.store.state.members = {"a": node}
+    told(checker, world, Attach(node, record(), 0), Attached(1, view(world)))
+    assert checker.forgotten == {("b", 2)}
+
+
+def test_a_node_that_attached_and_is_no_member_stays_forgotten(checker, world):
+    checker.forgotten = {("a", 1)}
+    told(checker, world, Attach(member("a"), record(), 0), Attached(1, view(world)))
+    assert ("a", 1) in checker.forgotten
+
+
+def test_whom_an_admission_removed_is_no_member(checker, world):
+    request = Admit("a", "a1", (), 1, "g", 1, V("1.0"), V("1.0"))
+    told(checker, world, request, Refused("installed_below_acting", view(world)))
+    assert checker.members == {"b": 2}
+
+
+@pytest.mark.parametrize(("paused", "kept"), [(False, True), (True, False)])
+def test_a_hold_counts_while_somebody_remembers_it_who_can_say_so(checker, world, paused, kept):
+    hold = checker.held = Hold("ann", "look", 1)
+    world.machines["a"].disk = replace(world.machines["a"].disk, record=record(hold=hold))
+    if paused:
+        world.pause(world.machines["a"], 10.0)
+    stored = Stored(world.store, Init("g", 1, 0), view(world), record())
+    checker._stepped(world, stored, record(), StepName.VERIFIED)
+    assert (checker.held == hold) is kept
