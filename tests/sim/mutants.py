@@ -42,14 +42,6 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
-        "R1s",
-        "a superseded master's step is saved",
-        STEPS,
-        "if record is None or request.epoch != record.epoch or request.token != "
-        "state.master_token:",
-        "if record is None:",
-    ),
-    Mutant(
         "R13s",
         "a step is saved that is not due",
         STEPS,
@@ -87,9 +79,16 @@ MUTANTS = [
     Mutant(
         "R1",
         "an older mastership may write",
-        DECISIONS,
-        "if request.epoch != record.epoch or request.token != state.master_token:",
-        "if False:",
+        STATE,
+        "return record is None or epoch != record.epoch or token != self.state.master_token",
+        "return record is None",
+    ),
+    Mutant(
+        "R1s",
+        "a superseded master's step is saved",
+        STEPS,
+        "if record is None or step.is_fenced(request.epoch, request.token):",
+        "if record is None:",
     ),
     Mutant(
         "R2",

@@ -154,6 +154,11 @@ local function lease_until(lease_ms)
   return lease_ms == '0' and '0' or text(now_ms + lease_ms)
 end
 
+-- R1: a newer mastership has begun than the one that asks.
+local function is_fenced()
+  return not record or ask.epoch ~= record.epoch or ask.token ~= own._master_token
+end
+
 -- R16: true until the quarantine of this very server process has begun and ended.
 local function quarantined()
   return own._suspect ~= identity or now_ms < tonumber(own._quarantine_until_ms)

@@ -1,7 +1,7 @@
 -- audit: a master looks whether records are left in other formats than the target, a page at a time;
 -- the next one goes on from there, as long as it is about the same raise and the same server process.
 -- Refuses an older mastership (R1) and a store in doubt (R16). KEYS: those of _prelude and of _data.
-if not record or ask.epoch ~= record.epoch or ask.token ~= own._master_token then
+if is_fenced() then
   return reply('fenced') -- R1
 end
 if record.identity ~= identity then

@@ -5,7 +5,7 @@ local new = ask.record
 if not record or record.generation ~= new.generation then
   return reply('unverified')
 end
-if ask.epoch ~= record.epoch or ask.token ~= own._master_token then
+if is_fenced() then
   return reply('fenced') -- R1
 end
 if ask.repair ~= '' then

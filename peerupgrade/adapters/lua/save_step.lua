@@ -2,7 +2,7 @@
 -- Refuses an older mastership (R1), a store in doubt (R16), a step that is not due (R13), one that has
 -- succeeded, and a save that arrives late. KEYS: those of _prelude, and a hash of all steps.
 local STEPS = KEYS[6]
-if not record or ask.epoch ~= record.epoch or ask.token ~= own._master_token then
+if is_fenced() then
   return reply('fenced') -- R1
 end
 if record.identity ~= identity then

@@ -140,7 +140,7 @@ def _give(step: Step, collection: Collection, at: Checkpoint, request: Convert) 
 def audit(step: Step, request: Audit) -> Reply:
     """The master's scan: whether anything is left in an older format."""
     state, record = step.state, step.state.record
-    if record is None or request.epoch != record.epoch or request.token != state.master_token:  # R1
+    if record is None or step.is_fenced(request.epoch, request.token):  # R1
         return Fenced(step.view)
     if record.identity != step.identity:  # R16
         return Unverified(step.view)

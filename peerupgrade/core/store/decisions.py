@@ -62,7 +62,7 @@ def commit(step: Step, request: Commit) -> Reply:
     state, record = step.state, step.state.record
     if record is None or record.generation != request.record.generation:
         return Unverified(step.view)
-    if request.epoch != record.epoch or request.token != state.master_token:  # R1
+    if step.is_fenced(request.epoch, request.token):  # R1
         return Fenced(step.view)
     if request.repair:
         if step.quarantined:  # R16

@@ -178,6 +178,11 @@ class Step:
         doubt = state.quarantine_until_ms if doubted and state.suspect == self.identity else 0
         return View(record, self.identity, doubt)
 
+    def is_fenced(self, epoch: int, token: str) -> bool:
+        """R1: a newer mastership has begun than the one that asks."""
+        record = self.state.record
+        return record is None or epoch != record.epoch or token != self.state.master_token
+
     @property
     def quarantined(self) -> bool:
         """True until the quarantine of this very server process has begun and ended."""

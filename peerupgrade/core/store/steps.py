@@ -18,7 +18,7 @@ from peerupgrade.core.store.state import Step
 def save_step(step: Step, request: SaveStep) -> Reply:
     """Take a master's word of how far a step is."""
     state, record = step.state, step.state.record
-    if record is None or request.epoch != record.epoch or request.token != state.master_token:  # R1
+    if record is None or step.is_fenced(request.epoch, request.token):  # R1
         return Fenced(step.view)
     if record.identity != step.identity:  # R16
         return Unverified(step.view)
