@@ -7,7 +7,6 @@ that `--help` answers at once.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -50,8 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from cyclopts import CycloptsError
 
-    if argv is None:  # a polite end is an interruption, so that no process of ours is left behind
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         result = _app()(words, exit_on_error=False, print_error=False)

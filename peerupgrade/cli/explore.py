@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from peerupgrade.cli.interruption import interrupted_by_sigterm
 from peerupgrade.cli.show import print_json, print_message, print_table
 from peerupgrade.errors import ConfigError, ExitCode
 
@@ -52,7 +53,7 @@ def explore(
         known = ", ".join(f'"{name}"' for name in WORLDS)
         raise ConfigError(f"no small world is called {unknown[0]!r}", hint=f"choose of {known}")
     names = world or list(WORLDS)
-    with _Progress(names) as progress:
+    with _Progress(names) as progress, interrupted_by_sigterm():
         searched = explore_all(names, sample, processes or os.cpu_count() or 1, progress.show)
         results = dict(_told(searched, json=json))
     if json:

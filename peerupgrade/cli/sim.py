@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from peerupgrade.cli.interruption import interrupted_by_sigterm
 from peerupgrade.cli.show import print_json, print_message, print_table
 from peerupgrade.errors import ConfigError, ExitCode
 
@@ -57,8 +58,9 @@ def sim(
         return ExitCode.FAILURE if outcome.problem else ExitCode.OK
     campaign, began_s = Campaign(), time.monotonic()
     outcomes = run_seeds(range(first, first + seeds), nodes, processes or os.cpu_count() or 1)
-    for outcome in _with_progress(outcomes, seeds):
-        campaign.add(outcome)
+    with interrupted_by_sigterm():
+        for outcome in _with_progress(outcomes, seeds):
+            campaign.add(outcome)
     campaign.took_s = time.monotonic() - began_s
     if json:
         print_json(_as_json(campaign))

@@ -1,9 +1,11 @@
 """What goes wrong at the start of a node: one line, what to do, the documented exit code."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -149,3 +151,31 @@ def test_an_address_that_others_can_reach_needs_a_token(node):
     code, said = node("--name", "a", "--installed", "1.0", "--listen", "0.0.0.0:0")
     assert code == ExitCode.USAGE
     assert "PEERUPGRADE_TOKEN" in said
+
+
+_MOMENTS = 20
+
+
+def test_a_node_told_to_stop_at_any_moment_of_its_start_ends(tmp_path):
+    """By the signal while it is being read in, in order from then on; never by another."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    endings = set()
+    for moment in range(_MOMENTS):
+        command = [sys.executable, "-m", "peerupgrade", "node", "--name", "a"]
+        starting = subprocess.Popen(
+            [*command, "--installed", "1.0", "--state-dir", str(tmp_path / str(moment))],
+            env={
+                **os.environ,
+                "PEERUPGRADE_STORE": "redis://127.0.0.1:1",
+                "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+            },
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            time.sleep(0.04 * moment)
+            starting.terminate()
+            endings.add(starting.wait(60))
+        finally:
+            starting.kill()
+            starting.wait()
+    assert endings <= {ExitCode.OK, -signal.SIGTERM}
