@@ -151,7 +151,7 @@ class Node:
         view = self.membership.view
         if view is not None and view.doubt:
             self.master.saw_doubt(now, view.doubt)
-        if self.master.fenced and self.master.epoch == self.mastership.epoch != 0:
+        if self._is_fenced:
             effects += self.mastership.resign(now, self.lock.ttl_s / 3)
         if self.master.lacks_steps and self.master.epoch == self.mastership.epoch != 0:
             effects += self.mastership.hand_over(now)
@@ -160,6 +160,15 @@ class Node:
         elif not self.mastership.holding and self.master.epoch:
             effects += self.master.end()
         return effects
+
+    @property
+    def _is_fenced(self) -> bool:
+        """The store gave a newer epoch, or a doubt made it newer: nothing can be committed."""
+        view, epoch = self.membership.view, self.mastership.epoch
+        if not epoch:
+            return False
+        known = view.record.epoch if view is not None and view.record is not None else 0
+        return known > epoch or (self.master.fenced and self.master.epoch == epoch)
 
     def _dispatch(self, now: float, event: Input) -> list[Effect]:
         match event:
@@ -294,8 +303,9 @@ class Node:
     def _beat(self, now: float, beat: Beat) -> list[Effect]:
         effects = self.mastership.heard_beat(now, beat)
         known = self.membership.view
-        if known is None or known.record is None or beat.revision != known.record.revision:
-            effects += self.membership.doubt(now)  # a broadcast was missed, or the store went back
+        order = known.record.order if known is not None and known.record is not None else None
+        if (beat.revision, beat.record_epoch) != order:
+            effects += self.membership.doubt(now)  # something was missed, or the store went back
         if self.master.epoch == beat.epoch:
             effects += self.master.heard_beat(now, beat)
         return effects

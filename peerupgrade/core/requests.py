@@ -652,9 +652,15 @@ class MemberHeard:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The master has extended its lease."""
+    """The master has extended its lease, and what the store had at that moment.
+
+    Attributes:
+        epoch: of the mastership.
+        record_epoch: the newest one that the store knows of; a doubt makes it newer, too.
+    """
 
     epoch: int
+    record_epoch: int
     revision: int
     members_revision: int
     ttl_ms: int

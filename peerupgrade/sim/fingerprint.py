@@ -135,7 +135,12 @@ _KINDS: dict[type, dict[str, int]] = {
     Admitted: {"incarnation": _INC},
     Attached: {"incarnation": _INC},
     Claimed: {"epoch": _EPOCH},
-    Beat: {"epoch": _EPOCH, "revision": _REV, "members_revision": _MEMBERS},
+    Beat: {
+        "epoch": _EPOCH,
+        "record_epoch": _EPOCH,
+        "revision": _REV,
+        "members_revision": _MEMBERS,
+    },
     MemberHeard: {"id": _SKIP, "members_revision": _MEMBERS},
     Membership: {
         "memory": _SKIP, "rng": _SKIP, "timers": _SKIP, "reason": _SKIP, "refusal": _SKIP,

@@ -92,6 +92,10 @@ class SimStore:
         self._new_process()
         self.up = True
 
+    def rename(self) -> None:
+        """Its first replica attaches: another replication id, and nothing lost."""
+        self._new_process()
+
     def lose(self) -> None:
         """Failover to the lagging copy, or a restart that lost the last writes."""
         self._new_process()

@@ -79,13 +79,14 @@ class _Start:
     lease_s: float
     disk: int
     version: object = None  # what it operates at
+    ended: bool = False  # a command of a killed agent may outlive it, and write one more line
     incarnation: int = 0
     lease_until_s: float = inf
     excluded: int = 0  # the incarnation that was
     excluded_s: float = inf
 
     def operating(self, at_s):
-        return self.version is not None and at_s < self.lease_until_s
+        return not self.ended and self.version is not None and at_s < self.lease_until_s
 
     def as_operating(self):
         return Operating(self.name, self.incarnation, self.installed, self.lowest, self.version)
@@ -233,11 +234,11 @@ class _Moments:
             self._violated(line, f"R11: {start.name} operates at {version} before its callback ran")
 
     def _stops(self, line):
-        if line["start"] in self._starts:  # else it ended before it began
-            self._of(line).version = None
+        self._of(line).version = None
 
     def _ends(self, line):
-        self._stops(line)
+        if line["start"] in self._starts:  # else it ended before it began
+            self._of(line).ended = True
         if line["status"] not in ENDINGS:
             self._violated(line, f"crash: {line['node']} ended with status {line['status']}")
 

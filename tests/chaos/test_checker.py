@@ -121,6 +121,12 @@ def test_s1_acting_above_what_an_operating_node_has():
     assert_reported(story.installed("b", "1.0", start=2), "S1")
 
 
+def test_s1_not_by_what_the_command_of_a_killed_agent_wrote_after_its_end():
+    story = formed().add("ended", node="b", start=2, status=-9)
+    story.operates("b", "1.0", start=2).installed("a", "1.1")
+    assert reported(story.decided("raised", "1.0", "1.1", "1.1: a").operates("a", "1.1")) == []
+
+
 def test_s2_the_history_goes_back():
     assert_reported(formed().decided("held", "1.0", "0.9"), "S2")
 

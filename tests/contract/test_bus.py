@@ -69,10 +69,10 @@ async def test_hears_one_channel_in_order(server, name):
     ):
         await until(record, Subscribed())
         await until(members, Subscribed())
-        beats = [Beat(number, 0, 0, 0) for number in range(200)]
+        beats = [Beat(number, 0, 0, 0, 0) for number in range(200)]
         async with raw.pipeline(transaction=False) as many:  # so that they come in few pieces
             for beat in beats:
-                text = f'{{"heard":"beat","epoch":"{beat.epoch}","revision":"0"'
+                text = f'{{"heard":"beat","epoch":"{beat.epoch}","record_epoch":"0","revision":"0"'
                 text += ',"members_revision":"0","ttl_ms":"0"}'
                 many.publish(keys.record_channel, text)
             await many.execute()

@@ -165,7 +165,7 @@ class RedisSide:
 
     async def published(self):
         """Everything that came before a message of our own."""
-        mark = Beat(next(self.marks), 0, 0, 0)
+        mark = Beat(next(self.marks), 0, 0, 0, 0)
         fields_ = {name: str(value) for name, value in asdict(mark).items()}
         for channel in (self.keys.record_channel, self.keys.members_channel):
             await self.raw.publish(channel, json.dumps({"heard": "beat", **fields_}))

@@ -74,11 +74,11 @@ def test_a_missed_change_of_a_member_is_read_again():
 
 
 def test_a_missed_change_shows_in_the_beat():
-    for beat in (Beat(4, 10, 8, 3000), Beat(4, 11, 7, 3000)):
+    for beat in (Beat(4, 4, 10, 8, 3000), Beat(4, 4, 11, 7, 3000)):
         master, _ = began(snapshot(record(), member("a", "1.0")))
         assert requested(master.heard_beat(1.0, beat)) == [ReadAll()]
     master, _ = began(snapshot(record(), member("a", "1.0")))
-    assert master.heard_beat(1.0, Beat(4, 10, 7, 3000)) == []
+    assert master.heard_beat(1.0, Beat(4, 4, 10, 7, 3000)) == []
 
 
 def test_its_copy_does_not_go_back_behind_a_hold_that_it_has_heard_of():

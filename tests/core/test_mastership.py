@@ -149,7 +149,7 @@ def test_answers_of_an_older_round_count_for_nothing():
 
 def test_a_beat_puts_the_next_try_off_and_a_freed_lock_brings_it_forward():
     mastership = made()
-    (late,) = mastership.heard_beat(0.5, Beat(7, 1, 1, 3000))
+    (late,) = mastership.heard_beat(0.5, Beat(7, 7, 1, 1, 3000))
     assert late.at_s > 3.5
     (soon,) = mastership.heard_freed(0.6)
     assert soon.at_s < 0.65
@@ -167,5 +167,5 @@ def test_a_follower_that_once_found_no_quorum_believes_the_beat_of_one_who_has_i
     mastership.contend(0.0)
     mastership.round_over(1.0)
     assert mastership.quorum_lost_since_s == 1.0
-    mastership.heard_beat(1.5, Beat(7, 1, 1, 3000))
+    mastership.heard_beat(1.5, Beat(7, 7, 1, 1, 3000))
     assert mastership.quorum_lost_since_s is None

@@ -22,6 +22,7 @@ SLOTS = "peerupgrade.core.store.slots"
 BLOCKERS, ACTING = "peerupgrade.core.blockers", "peerupgrade.core.acting"
 RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
 MASTER = "peerupgrade.core.master"
+NODE = "peerupgrade.core.node"
 SERVERS = "peerupgrade.sim.servers"
 STEPS = "peerupgrade.core.store.steps"
 DETECTOR, GOSSIP = "peerupgrade.core.gossip.detector", "peerupgrade.core.gossip.machine"
@@ -385,8 +386,29 @@ MUTANTS = [
         "R30",
         "an epoch that the store forgot is given again",
         STATE,
-        "epoch = state.record.epoch + EPOCH_STRIDE if age <= state.record.epoch else age",
+        "epoch = _beyond(state.record.epoch, age_ms)",
         "epoch = state.record.epoch",
+    ),
+    Mutant(
+        "R30b",
+        "an incarnation that the store forgot is given again",
+        STATE,
+        "state.incarnations = _beyond(state.incarnations, age_ms)",
+        "pass",
+    ),
+    Mutant(
+        "L1",
+        "a master goes on although the record has a newer epoch",
+        NODE,
+        "return known > epoch or (self.master.fenced",
+        "return (self.master.fenced",
+    ),
+    Mutant(
+        "L1b",
+        "the beat does not show that a doubt has begun",
+        NODE,
+        "if (beat.revision, beat.record_epoch) != order:",
+        "if order is None or beat.revision != order[0]:",
     ),
     Mutant(
         "S8",

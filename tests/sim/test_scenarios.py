@@ -25,6 +25,7 @@ from peerupgrade.core.requests import (
     Subscribed,
     Unverified,
 )
+from peerupgrade.sim.ghost import forgot
 from tests.sim.scene import Scene, V, asks, commits
 
 RAISED = commits("raised")
@@ -543,16 +544,58 @@ def test_an_epoch_that_the_store_and_its_lock_forgot_is_not_given_again():
     assert scene.node("c").mastership.holding
 
 
+def test_an_incarnation_that_the_store_forgot_is_not_given_again():
+    scene = Scene("ab")
+    scene.start("d", "1.0")
+    scene.run(1.0)
+    before = scene.members["d"].incarnation
+    scene.stage.kill("d", lose_disk=True)
+    scene.stage.flush()
+    scene.ghost = forgot(scene.stage, scene.ghost)
+    scene.run(15.0)
+    scene.start("d")
+    scene.run(1.0)
+    assert scene.members["d"].incarnation > before
+
+
 def test_a_lock_that_ends_early_by_a_servers_clock_gives_two_holders_and_one_master():
     scene = upgraded(last=RAISED)
+    scene.slow("heard")
     scene.stage.store.skew_ms += 5000
     scene.feed("b", fired(scene, "b", Timer.CONTEND))
-    scene.run(without=RAISED)
+    scene.run(without=RAISED, but=[("heard", "a")])
     assert scene.node("a").mastership.holding
     assert scene.node("b").mastership.holding
     assert isinstance(
         scene.let(lambda host, asked: host.name == "a" and RAISED(host, asked)), Fenced
     )
+
+
+def test_a_master_that_missed_that_a_second_doubt_began_gives_way():
+    scene = Scene()
+    scene.forget()
+    scene.run(2.0)
+    assert scene.node("a").mastership.holding
+    scene.slow("heard")
+    scene.stage.rename_store()
+    scene.feed("b", HeardOn(Subscribed()))
+    scene.run(but=[("heard", "a")])
+    scene.stage.hosts["a"].news = ()
+    scene.feed("a", HeardOn(Subscribed()))  # the subscription to the members did not break
+    scene.run(15.0)
+    assert scene.record.identity == scene.stage.store.identity
+
+
+def test_a_doubt_that_nobody_was_told_of_shows_in_the_beat():
+    scene = Scene()
+    scene.slow("heard")
+    scene.stage.rename_store()
+    scene.feed("b", HeardOn(Subscribed()))
+    scene.run(but=[("heard", "a"), ("heard", "c")])
+    for name in "ac":
+        scene.stage.hosts[name].news = ()
+    scene.run(15.0)
+    assert scene.record.identity == scene.stage.store.identity
 
 
 def fired(scene, name, timer):

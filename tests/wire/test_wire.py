@@ -184,8 +184,15 @@ class TestHeard:
         [
             (message("member", id="a", member="", members_revision="7"), MemberHeard("a", None, 7)),
             (
-                message("beat", epoch="1", revision="2", members_revision="3", ttl_ms="4"),
-                Beat(1, 2, 3, 4),
+                message(
+                    "beat",
+                    epoch="1",
+                    record_epoch="2",
+                    revision="3",
+                    members_revision="4",
+                    ttl_ms="5",
+                ),
+                Beat(1, 2, 3, 4, 5),
             ),
             (message("freed"), Freed()),
             (message("freed", since="the future"), Freed()),

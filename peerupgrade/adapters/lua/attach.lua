@@ -4,7 +4,7 @@
 -- A node that remembers nothing may stand by.
 -- Refuses another generation, a memory of a raise that would leave a member behind, a request that was
 -- sent long ago, a name that is another's, and an excluded start of the node (R9).
-local EPOCH_STRIDE = 1000
+local STRIDE = 1000
 local joining = ask.member
 local memory = ask.memory ~= '' and ask.memory
 local found, known = member(joining.id)
@@ -30,19 +30,24 @@ local function unformed()
   return record.generation ~= memory.generation and record.acting == ''
 end
 
+-- R30: past every number that the store may have given and forgotten. Its own clock leaves room for
+-- one in each millisecond of the cluster's life; should that have jumped back, the stride leaves some.
+local function beyond(known)
+  local age_ms = now_ms - record.created_at_ms
+  return text(age_ms > tonumber(known) and age_ms or known + STRIDE)
+end
+
 -- R16: from here until a master has verified the store, nothing joins and nothing rises.
 local function begin_quarantine()
   record.identity = ''
-  -- R30: the epochs that the store may have forgotten are never given again. Its own clock leaves
-  -- room for a mastership in each millisecond of the cluster's life; should that have jumped back,
-  -- the stride leaves some.
-  local age = now_ms - record.created_at_ms
-  record.epoch = text(age > tonumber(record.epoch) and age or record.epoch + EPOCH_STRIDE)
+  record.epoch = beyond(record.epoch)
   put(record)
+  own._incarnations = beyond(own._incarnations or '0')
   -- The moment also names this doubt, so it is never the same twice.
   own._quarantine_until_ms =
     text(math.max((own._quarantine_until_ms or 0) + 1, now_ms + ask.quarantine_ms))
   put({
+    _incarnations = own._incarnations,
     _suspect = identity,
     _quarantine_until_ms = own._quarantine_until_ms,
     _doubted_at_ms = text(now_ms),

@@ -12,12 +12,13 @@ if tonumber(ARGV[3]) > tonumber(epoch) then
   redis.call('SET', KEYS[2], epoch)
 end
 if ARGV[4] ~= '' then
-  local revisions = redis.call('HMGET', KEYS[3], 'revision', '_members_revision')
+  local known = redis.call('HMGET', KEYS[3], 'epoch', 'revision', '_members_revision')
   redis.call('PUBLISH', ARGV[4], cjson.encode({
     heard = 'beat',
     epoch = ARGV[3],
-    revision = revisions[1] or '0',
-    members_revision = revisions[2] or '0',
+    record_epoch = known[1] or '0',
+    revision = known[2] or '0',
+    members_revision = known[3] or '0',
     ttl_ms = ARGV[2],
   }))
 end

@@ -33,9 +33,10 @@ def execute_lock(
                 return LockReply(False, 0, lock.epoch), []
             lock.until_ms = now_ms + ttl_ms
             lock.epoch = max(lock.epoch, epoch)
-            revision = store.record.revision if store and store.record else 0
+            record = store.record if store else None
+            known = (record.epoch, record.revision) if record else (0, 0)
             members_revision = store.members_revision if store else 0
-            beat = Beat(epoch, revision, members_revision, ttl_ms)
+            beat = Beat(epoch, *known, members_revision, ttl_ms)
             return LockReply(True, 0, lock.epoch), [beat]
         case Release(token):
             if not held or lock.token != token:

@@ -24,7 +24,7 @@ from peerupgrade.core.requests import (
     View,
 )
 
-EPOCH_STRIDE = 1000
+_STRIDE = 1000
 
 
 @dataclass(slots=True)
@@ -236,16 +236,23 @@ class Step:
         """R16: from here until a master has verified the store, nothing joins and nothing rises."""
         state = self.state
         assert state.record is not None
-        # R30: the epochs that the store may have forgotten are never given again. Its own clock
-        # leaves room for a mastership in each millisecond of the cluster's life; should that have
-        # jumped back, the stride leaves some.
-        age = self.now_ms - state.record.created_at_ms
-        epoch = state.record.epoch + EPOCH_STRIDE if age <= state.record.epoch else age
+        age_ms = self.now_ms - state.record.created_at_ms
+        epoch = _beyond(state.record.epoch, age_ms)
         state.record = replace(state.record, identity="", epoch=epoch)
+        state.incarnations = _beyond(state.incarnations, age_ms)
         state.suspect, state.doubted_at_ms = self.identity, self.now_ms
         # The moment also names this doubt, so it is never the same twice.
         state.quarantine_until_ms = max(state.quarantine_until_ms + 1, self.now_ms + quarantine_ms)
         self.heard.append(DoubtHeard())
+
+
+def _beyond(known: int, age_ms: int) -> int:
+    """R30: past every number that the store may have given and forgotten.
+
+    Its own clock leaves room for one in each millisecond of the cluster's life; should that have
+    jumped back, the stride leaves some.
+    """
+    return age_ms if age_ms > known else known + _STRIDE
 
 
 def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:

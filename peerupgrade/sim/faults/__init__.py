@@ -40,6 +40,7 @@ FAULTS: Mapping[str, Fault] = {
     "store forgot its last writes": servers.forget,
     "store split in two": servers.split,
     "store wiped": servers.wipe,
+    "store's replication id changed": servers.rename,
     "store out of memory": servers.fill,
     "replica away": servers.lose_replica,
     "server's clock jumped": servers.jump_clock,

@@ -68,6 +68,12 @@ def split(hand: Hand) -> bool:
     return True
 
 
+def rename(hand: Hand) -> bool:
+    """Its replication id changes, as when its first replica attaches: no connection breaks."""
+    hand.world.store.rename()
+    return True
+
+
 def wipe(hand: Hand) -> bool:
     """FLUSHALL."""
     hand.world.store.wipe()
