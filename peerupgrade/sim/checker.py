@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 from peerupgrade.core.acting import StepName
 from peerupgrade.core.blockers import next_acting
@@ -31,7 +32,7 @@ from peerupgrade.core.invariants import (
 )
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import Node
-from peerupgrade.core.record import ClusterRecord, Hold, Job, Phase, StepState
+from peerupgrade.core.record import ClusterRecord, Hold, Job, Member, Phase, StepState
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -114,10 +115,13 @@ class Checker:
     held_in: str = ""  # the generation: a cluster that is begun anew knows nothing of it
     completed: set[str] = field(default_factory=set)
     raises: int = 0
-    lost: bool = False
+    losses: int = 0  # how often the store has lost writes
     # Who has operated since the store last lost writes: it knows of them again.
     remembering: set[str] = field(default_factory=set)
-    forgotten: set[tuple[str, int]] = field(default_factory=set)  # registrations that it lost
+    # Registrations that it lost, and in which loss.
+    forgotten: dict[tuple[str, int], int] = field(default_factory=dict)
+    # Those that came back only after a later loss, and until when the cluster may be past them.
+    late: dict[tuple[str, int], float] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes)
     steps: dict[str, StepState] = field(default_factory=dict)  # as they were saved last
     newest_epoch: int = 0
@@ -125,6 +129,11 @@ class Checker:
     _exempting: bool = False  # somebody is cut off, as `_cut_off` says
     # What was last read of each process.
     _read: dict[int, tuple[NodeConfig, Version | None, Memory]] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> bool:
+        """The store has lost writes."""
+        return self.losses > 0
 
     def observe(self, world: World, what: Observed) -> None:
         """Called by the world after everything that happens.
@@ -205,8 +214,11 @@ class Checker:
 
         No rule can protect it: nothing in the store knows of it. It suspends as soon as it is told.
         """
-        if world.config.lease_s or (node.id, node.start[1]) not in self.forgotten:
+        if world.config.lease_s:
             return False
+        registered = (node.id, node.start[1])
+        if registered not in self.forgotten:
+            return world.agenda.now_s < self.late.get(registered, 0.0)
         (machine,) = (
             machine
             for machine in world.machines.values()
@@ -237,7 +249,7 @@ class Checker:
     def _lost(self, world: World) -> None:
         """The store forgot. What was told to replicas or to a member's disk must come back."""
         record = world.store.state.record
-        self.lost = True
+        self.losses += 1
         highest = max((node.version for node in world.operating()), default=None)
         acting = record.acting if record is not None else None
         if highest is not None and (acting is None or acting < highest):
@@ -261,7 +273,7 @@ class Checker:
         members = store.state.members
         for name, incarnation in self.members.items():
             if name not in members or members[name].incarnation != incarnation:
-                self.forgotten.add((name, incarnation))
+                self.forgotten.setdefault((name, incarnation), self.losses)
 
     def _stored(self, world: World, stored: Stored) -> None:
         store, request, reply = stored.store, stored.request, stored.reply
@@ -293,12 +305,12 @@ class Checker:
             case Admit(id=name), Admitted(incarnation=incarnation):
                 self._joined(name, incarnation)
             case Attach(member=member), Attached(incarnation=incarnation):
-                self._forget_members(
-                    store
-                )  # a wiped store takes the memory in place of what it has
+                # A wiped store takes the memory in place of what it has.
+                self._forget_members(store)
                 registered = store.state.members.get(member.id)
-                if registered is not None and registered.incarnation == incarnation:
-                    self._joined(member.id, incarnation)
+                is_there = registered is not None and registered.incarnation == incarnation
+                if is_there and not _settled_without(store, member):
+                    self._came_back(member.id, incarnation)
             case Leave(id=name), Done():
                 self.members.pop(name, None)
             case Admit(id=name), Refused() if name not in store.state.members:
@@ -314,9 +326,15 @@ class Checker:
             case _:
                 self._kept_out(request, reply)
 
+    def _came_back(self, name: str, incarnation: int) -> None:
+        """If a later loss took what the cluster did without it, only a verified store can tell."""
+        if self.forgotten.get((name, incarnation), self.losses) < self.losses:
+            self.late[name, incarnation] = inf
+        self._joined(name, incarnation)
+
     def _joined(self, name: str, incarnation: int) -> None:
         self.members[name] = incarnation
-        self.forgotten.discard((name, incarnation))
+        self.forgotten.pop((name, incarnation), None)
 
     def _kept_out(self, request: Request, reply: Reply) -> None:
         """The rule that kept a node out is what the invariant hangs by."""
@@ -389,6 +407,8 @@ class Checker:
                 self._exercise("S14")
             case StepName.VERIFIED:
                 self._doubt_hold(world)
+                told_s = world.agenda.now_s + _TELLING_S
+                self.late = {one: min(until_s, told_s) for one, until_s in self.late.items()}
             case StepName.CONVERTED if before is not None and before.data and record.data:
                 self._have_run(store, Job(Phase.MIGRATION, before.data, record.data))
             case StepName.COMPLETED:
@@ -446,6 +466,13 @@ class Checker:
         if not self.lost:
             hold(complete_once(self.completed, name))
         self.completed.add(name)
+
+
+def _settled_without(store: SimStore, member: Member) -> bool:
+    """The answer tells it so, and it suspends: until then it is as good as forgotten."""
+    record = store.state.record
+    data = record.data if record is not None else None
+    return data is not None and member.operating is not None and member.operating < data
 
 
 def _silent(world: World, machine: Machine) -> bool:

@@ -40,20 +40,47 @@ def view(world):
 
 def test_a_cluster_that_begins_anew_has_forgotten_its_members(checker, world):
     told(checker, world, Init("g", 1, 0), view(world))
-    assert checker.forgotten == {("a", 1), ("b", 2)}
+    assert set(checker.forgotten) == {("a", 1), ("b", 2)}
 
 
 def test_a_memory_that_takes_the_place_of_all_that_was_there_makes_others_forgotten(checker, world):
     node = member("a", standing=Standing.SERVING)
     world.store.state.members = {"a": node}
     told(checker, world, Attach(node, record(), 0), Attached(1, view(world)))
-    assert checker.forgotten == {("b", 2)}
+    assert set(checker.forgotten) == {("b", 2)}
 
 
 def test_a_node_that_attached_and_is_no_member_stays_forgotten(checker, world):
-    checker.forgotten = {("a", 1)}
+    checker.forgotten = {("a", 1): 0}
     told(checker, world, Attach(member("a"), record(), 0), Attached(1, view(world)))
     assert ("a", 1) in checker.forgotten
+
+
+@pytest.mark.parametrize(("operating", "stays"), [("1.0", True), ("1.1", False)])
+def test_a_node_that_the_cluster_settled_without_is_forgotten_until_it_is_told(
+    checker, world, operating, stays
+):
+    checker.forgotten = {("a", 1): 0}
+    node = member("a", standing=Standing.SERVING, operating=operating)
+    world.store.state.members = {"a": node}
+    world.store.state.record = record(acting="1.1", data="1.1")
+    told(checker, world, Attach(node, record(), 0), Attached(1, view(world)))
+    assert (("a", 1) in checker.forgotten) is stays
+
+
+@pytest.mark.parametrize(("losses", "is_late"), [(1, False), (2, True)])
+def test_who_comes_back_after_a_later_loss_is_told_only_by_a_verified_store(
+    checker, world, losses, is_late
+):
+    checker.forgotten, checker.losses = {("a", 1): 1}, losses
+    node = member("a", standing=Standing.SERVING, operating=V("1.0"))
+    world.store.state.members = {"a": node}
+    told(checker, world, Attach(node, record(), 0), Attached(1, view(world)))
+    assert checker.forgotten == {("b", 2): losses}
+    assert (("a", 1) in checker.late) is is_late
+    stored = Stored(world.store, Init("g", 1, 0), view(world), record())
+    checker._stepped(world, stored, record(), StepName.VERIFIED)
+    assert all(until_s < 10 for until_s in checker.late.values())
 
 
 def test_whom_an_admission_removed_is_no_member(checker, world):
