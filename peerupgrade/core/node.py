@@ -291,7 +291,10 @@ class Node:
             case Freed():
                 return self.mastership.heard_freed(now)
             case ExcludedHeard(node_id, incarnation):
-                return self.membership.heard_excluded(node_id, incarnation)
+                effects = self.membership.heard_excluded(node_id, incarnation)
+                if self.gossip is not None:
+                    effects += self.gossip.excluded(now, node_id, incarnation)
+                return effects
             case DoubtHeard():
                 effects = self.membership.doubt(now)
                 if self.master.epoch:

@@ -123,6 +123,31 @@ def test_who_leaves_is_not_called_failed_and_is_forgotten():
     )
 
 
+def test_who_has_failed_and_is_excluded_is_forgotten_though_one_alone_heard_of_it():
+    made = crowd(5)
+    made.dead.add("n000001")
+    made.run(10.0)
+    incarnation = made.nodes["n000001"].me.incarnation
+    node = made.nodes["n000000"]
+    made.carry_out("n000000", node.excluded(10.0, "n000001", incarnation - 1))
+    made.run(11.0)
+    assert conditions(made, "n000001") == {Condition.FAILED}  # that start is not meant
+    made.carry_out("n000000", node.excluded(11.0, "n000001", incarnation))
+    made.run(12.0)
+    assert conditions(made, "n000001") == {Condition.LEFT}
+    made.run(80.0)
+    assert all("n000001" not in one.roster.heartbeats for one in list(made.nodes.values())[2:])
+
+
+def test_an_excluded_node_that_lives_contradicts():
+    made = crowd(5)
+    incarnation = made.nodes["n000001"].me.incarnation
+    node = made.nodes["n000000"]
+    made.carry_out("n000000", node.excluded(2.0, "n000001", incarnation))
+    made.run(4.0)
+    assert conditions(made, "n000001") == {Condition.ALIVE}
+
+
 def test_a_restart_is_told_apart_from_a_failure():
     made = crowd(5)
     node = made.nodes["n000001"]

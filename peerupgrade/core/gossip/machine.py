@@ -122,6 +122,16 @@ class Gossip:
             self.timers.cancel(timer)
         return told
 
+    def excluded(self, now: float, node_id: str, incarnation: int) -> list[Effect]:
+        """The store has removed a node, so nobody waits for it; one that lives contradicts."""
+        known = self.roster.heartbeats.get(node_id)
+        if self.me is None or known is None or node_id == self.me.id:
+            return []
+        if known.incarnation > incarnation:
+            return []  # it has come back since
+        gone = replace(known, condition=Condition.LEFT, by=self._id)
+        return self._learn(now, (gone,), spreads=True)
+
     def obeys(self, now: float, record: ClusterRecord, *, master: bool) -> list[Effect]:
         """The node obeys a newer record, from wherever it has it; `master`: from its own commit."""
         self.record, self._record_s = record, now
