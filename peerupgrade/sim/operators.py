@@ -75,6 +75,8 @@ def _exclude_old_self(world: World, name: str) -> None:
         membership = machine.node.membership
         if membership.registered and membership.incarnation == member.incarnation:
             return
+        if membership.memory.token == member.token:
+            return  # the answer to its admission is still under way
     request = Exclude(name, "operator", "not running", True, member.incarnation)
     world.do(request, "operator")
 

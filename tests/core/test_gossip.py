@@ -148,6 +148,20 @@ def test_an_excluded_node_that_lives_contradicts():
     assert conditions(made, "n000001") == {Condition.ALIVE}
 
 
+def test_a_node_that_speaks_is_there_although_a_later_start_of_it_has_failed():
+    made = crowd(3)
+    node, me = made.nodes["n000000"], made.nodes["n000001"].me
+    later = replace(me, incarnation=me.incarnation + 5)
+    node.roster.hear(replace(later, condition=Condition.FAILED, by="n000002"))
+    made.run(12.0)
+    assert conditions(made, "n000001") == {Condition.ALIVE}
+    node.roster.hear(later)
+    gossiped = Spread("n000002", Digest(), (me,))
+    node.heard(12.0, gossiped)
+    node.heard(12.0, replace(gossiped, sender="n000001"))
+    assert node.roster.heartbeats["n000001"] == later  # one that is there was started again
+
+
 def test_a_restart_is_told_apart_from_a_failure():
     made = crowd(5)
     node = made.nodes["n000001"]

@@ -386,14 +386,14 @@ MUTANTS = [
         "R30",
         "an epoch that the store forgot is given again",
         STATE,
-        "epoch = _beyond(state.record.epoch, age_ms)",
+        "epoch = self.beyond(state.record.epoch, state.record)",
         "epoch = state.record.epoch",
     ),
     Mutant(
         "R30b",
         "an incarnation that the store forgot is given again",
         STATE,
-        "state.incarnations = _beyond(state.incarnations, age_ms)",
+        "state.incarnations = self.beyond(state.incarnations, state.record)",
         "pass",
     ),
     Mutant(

@@ -7,6 +7,7 @@
 -- Names with '_' in the record's hash are the store's own and no part of the record.
 local RECORD, MEMBERS, EXCLUDED, HISTORY, LOCK = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local RECORD_CHANNEL, MEMBERS_CHANNEL, ask = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
+local STRIDE = 1000
 local FROM_HISTORY = 10000 -- about so many entries are kept
 
 -- The server process and its replication history: a restart, a failover changes it.
@@ -55,6 +56,13 @@ end
 
 local function put(changes)
   set_fields(RECORD, changes)
+end
+
+-- R30: past every number that the store may have given and forgotten. Its own clock leaves room for
+-- one in each millisecond of the cluster's life; should that have jumped back, the stride leaves some.
+local function beyond(known)
+  local age_ms = now_ms - record.created_at_ms
+  return text(age_ms > tonumber(known) and age_ms or known + STRIDE)
 end
 
 -- One entry of the history; before is the acting version that was.

@@ -4,7 +4,6 @@
 -- A node that remembers nothing may stand by.
 -- Refuses another generation, a memory of a raise that would leave a member behind, a request that was
 -- sent long ago, a name that is another's, and an excluded start of the node (R9).
-local STRIDE = 1000
 local joining = ask.member
 local memory = ask.memory ~= '' and ask.memory
 local found, known = member(joining.id)
@@ -28,13 +27,6 @@ end
 -- Somebody began a new cluster on the wiped store, and it does not act yet.
 local function unformed()
   return record.generation ~= memory.generation and record.acting == ''
-end
-
--- R30: past every number that the store may have given and forgotten. Its own clock leaves room for
--- one in each millisecond of the cluster's life; should that have jumped back, the stride leaves some.
-local function beyond(known)
-  local age_ms = now_ms - record.created_at_ms
-  return text(age_ms > tonumber(known) and age_ms or known + STRIDE)
 end
 
 -- R16: from here until a master has verified the store, nothing joins and nothing rises.

@@ -10,6 +10,7 @@ if not record or (record.acting == '' and record.identity ~= identity) then
   redis.call('HINCRBY', RECORD, '_members_revision', 1)
   -- An empty store may be a wiped one: whoever remembers more has this long to say so.
   put({
+    _incarnations = record and beyond(own._incarnations or '0') or '0',
     _master_token = '',
     _suspect = identity,
     _quarantine_until_ms = text(now_ms + ask.quarantine_ms),

@@ -273,18 +273,22 @@ class Gossip:
         if isinstance(packet, Table):
             spreads = self._introduced or bool(packet.answer)  # all is new to a newcomer
             self._introduced, self._seeking = True, False
-            return self._learn(now, packet.heartbeats, spreads=spreads)
+            return self._learn(now, packet.heartbeats, spreads=spreads, sender=packet.sender)
         if isinstance(packet, Ack) and packet.target != packet.sender:
             return []
-        return self._learn(now, packet.news, spreads=True)
+        return self._learn(now, packet.news, spreads=True, sender=packet.sender)
 
-    def _learn(self, now: float, news: Iterable[Heartbeat], *, spreads: bool) -> list[Effect]:
+    def _learn(
+        self, now: float, news: Iterable[Heartbeat], *, spreads: bool, sender: str = ""
+    ) -> list[Effect]:
         effects: list[Effect] = []
         for heartbeat in news:
             if heartbeat.id == self._id:
                 effects += self._contradict(now, heartbeat)
                 continue
             known = self.roster.heartbeats.get(heartbeat.id)
+            if known and heartbeat.id == sender and _is_forgotten(known, heartbeat):
+                self.roster.forget(sender)
             if not self.roster.hear(heartbeat):
                 continue
             self._changed_s = now
@@ -474,6 +478,11 @@ def carried(packet: Packet, known: ClusterRecord | None) -> ClusterRecord | None
     if record is None or known is None or record.generation != known.generation:
         return None
     return record if newer(record, known) else None
+
+
+def _is_forgotten(known: Heartbeat, said: Heartbeat) -> bool:
+    """A later start has gone, and the node speaks: the store has forgotten that later one."""
+    return not is_present(known) and said.incarnation < known.incarnation
 
 
 def _urgent(before: Heartbeat, after: Heartbeat) -> bool:

@@ -59,6 +59,8 @@ def init(step: Step, request: Init) -> Reply:
         # An empty store may be a wiped one: whoever remembers more has this long to say so.
         step.remove_all_members()
         state.members_revision += 1
+        if record is not None:
+            state.incarnations = step.beyond(state.incarnations, record)
         state.master_token = ""
         state.suspect = step.identity
         state.quarantine_until_ms = step.now_ms + request.quarantine_ms

@@ -232,27 +232,26 @@ class Step:
         self.state.members_revision += 1
         self.heard.append(MemberHeard(node_id, member, self.state.members_revision))
 
+    def beyond(self, known: int, record: ClusterRecord) -> int:
+        """R30: past every number that the store may have given and forgotten.
+
+        Its own clock leaves room for one in each millisecond of the cluster's life; should that
+        have jumped back, the stride leaves some.
+        """
+        age_ms = self.now_ms - record.created_at_ms
+        return age_ms if age_ms > known else known + _STRIDE
+
     def begin_quarantine(self, quarantine_ms: int) -> None:
         """R16: from here until a master has verified the store, nothing joins and nothing rises."""
         state = self.state
         assert state.record is not None
-        age_ms = self.now_ms - state.record.created_at_ms
-        epoch = _beyond(state.record.epoch, age_ms)
+        epoch = self.beyond(state.record.epoch, state.record)
+        state.incarnations = self.beyond(state.incarnations, state.record)
         state.record = replace(state.record, identity="", epoch=epoch)
-        state.incarnations = _beyond(state.incarnations, age_ms)
         state.suspect, state.doubted_at_ms = self.identity, self.now_ms
         # The moment also names this doubt, so it is never the same twice.
         state.quarantine_until_ms = max(state.quarantine_until_ms + 1, self.now_ms + quarantine_ms)
         self.heard.append(DoubtHeard())
-
-
-def _beyond(known: int, age_ms: int) -> int:
-    """R30: past every number that the store may have given and forgotten.
-
-    Its own clock leaves room for one in each millisecond of the cluster's life; should that have
-    jumped back, the stride leaves some.
-    """
-    return age_ms if age_ms > known else known + _STRIDE
 
 
 def snapshot(state: StoreState, now_ms: int, identity: str) -> Snapshot:
