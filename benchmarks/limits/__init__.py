@@ -1,0 +1,1 @@
+"""How fast the thing underneath is: what nothing built on it can beat."""
