@@ -5,6 +5,7 @@ gossip's, and are imported by their own names, because they bring cryptography w
 """
 
 from peerupgrade.wire.fields import (
+    MEMORY_HINT,
     heard_from_text,
     member_from_fields,
     member_to_fields,
@@ -19,6 +20,7 @@ from peerupgrade.wire.fields import (
 )
 
 __all__ = [
+    "MEMORY_HINT",
     "heard_from_text",
     "member_from_fields",
     "member_to_fields",
