@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from benchmarks.agents import agents, cpu_share, memory_mib
 from benchmarks.frame import Figures, Goal, Run, percentile, tell
-from benchmarks.peers.serf import HOW_TO_GET, is_installed, serf_cluster
+from benchmarks.peers.serf import HOW_TO_GET, is_installed, serf_cluster, to_last_agent
 from benchmarks.workers import WorkerProcess, ask_all, shared, workers
 
 ABOUT = "gossip: spread of a change and detection of a dead node beside Serf, and the cost of rest"
@@ -97,9 +97,7 @@ async def _spread(figures: dict[str, float], count: int, trials: int, with_serf:
             value = f"v{trial}"
             began_s = agents[0].set_tag(value)
             key = ("member-update", f"s0 {value}")
-            while any(key not in agent.seen_s for agent in agents[1:]):
-                await asyncio.sleep(0.05)
-            theirs.append(max(agent.seen_s[key] for agent in agents[1:]) - began_s)
+            theirs.append(await to_last_agent(agents[1:], key, began_s))
     _note(figures, f"serf_spread_{count}", theirs)
     figures[f"spread_{count}_share_of_serf"] = percentile(ours, 0.5) / percentile(theirs, 0.5)
     if lossy:
