@@ -18,6 +18,7 @@ A step is proposed, never done, here. The store refuses it if anything moved mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -137,7 +138,7 @@ def awaited(snapshot: Snapshot) -> str | None:
     if record.raising or not record.settled:
         found = raise_blockers(snapshot, 0) if record.raising else settle_blockers(snapshot)
         silent = [blocker.subject for blocker in found if blocker.code in _OWN_WORD]
-        return silent[-1] if silent else None
+        return _any_of(silent)
     if record.data != record.acting:
         return None
     if record.upgrade is None:
@@ -145,7 +146,12 @@ def awaited(snapshot: Snapshot) -> str | None:
     if all(member.installed <= record.acting for member in members):
         return None
     old = [member.id for member in members if member.installed == record.acting]
-    return old[-1] if old else None
+    return _any_of(old)
+
+
+def _any_of(ids: Sequence[str]) -> str | None:
+    """One of them; not the first or last in order, because members often speak in that order."""
+    return min(ids, key=lambda one: one[::-1], default=None)
 
 
 def may_bring_step(

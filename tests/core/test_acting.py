@@ -221,10 +221,26 @@ def test_of_all_that_report_only_the_awaited_one_can_bring_the_next_step():
     unsettled = record("2.0", raised_revision=9, upgrade=Upgrade("1.0", 0))
     silent = [member(name, "2.0", operating_revision=5) for name in "abc"]
     now = snapshot(unsettled, *silent)
-    assert awaited(now) == "c"
-    assert not may_bring_step(now, "c", "a", member("a", "2.0", operating_revision=9))
-    assert may_bring_step(now, "c", "c", member("c", "2.0", operating_revision=9))
-    assert may_bring_step(now, "c", "a", None)
+    assert awaited(now) == "a"
+    assert not may_bring_step(now, "a", "c", member("c", "2.0", operating_revision=9))
+    assert may_bring_step(now, "a", "a", member("a", "2.0", operating_revision=9))
+    assert may_bring_step(now, "a", "c", None)
+
+
+@pytest.mark.parametrize("order", [list, reversed])
+def test_in_whatever_order_they_report_few_of_them_are_the_awaited_one(order):
+    unsettled = record("2.0", raised_revision=9, upgrade=Upgrade("1.0", 0))
+    ids = [f"n{number:03}" for number in range(400)]
+    silent = [member(name, "2.0", operating_revision=5) for name in ids]
+    now, hits = snapshot(unsettled, *silent), 0
+    waits_for = awaited(now)
+    for name in order(ids):
+        spoken = member(name, "2.0", operating_revision=9)
+        now = replace(now, members={**now.members, name: spoken})
+        if name == waits_for:
+            waits_for, hits = awaited(now), hits + 1
+    assert waits_for is None
+    assert hits < 40
 
 
 def test_with_nothing_under_way_newer_software_is_what_matters():
