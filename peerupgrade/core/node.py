@@ -310,7 +310,9 @@ class Node:
         assert self.gossip is not None
         match timer:
             case Timer.PROBE:
-                return self.gossip.probe(now)
+                snapshot = self.master.snapshot
+                met = self.gossip.meet(now, snapshot.members) if snapshot is not None else []
+                return self.gossip.probe(now) + met
             case Timer.SUSPICION:
                 return self.gossip.suspicion_over(now)
             case Timer.HAND_ON:
