@@ -1,7 +1,7 @@
 """Bytes and core types: what the store holds and the disk keeps, what nodes tell each other.
 
 `fields` is the store's and the disk's side; `packets`, `frames`, `keyring` and `guards` are
-gossip's, and are imported by their own names, because they bring cryptography with them.
+gossip's, and are imported by their own names.
 """
 
 from peerupgrade.wire.fields import (
