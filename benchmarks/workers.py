@@ -30,6 +30,7 @@ class WorkerProcess:
     def __init__(self, module: str, names: Sequence[str]) -> None:
         self.module, self.names = module, list(names)
         self.process: asyncio.subprocess.Process
+        self.answers = True  # False while it was killed or stopped on purpose
         self._asking = asyncio.Lock()
 
     async def start(self) -> None:
@@ -75,8 +76,8 @@ async def workers(
 
 
 async def ask_all(asked: Sequence[WorkerProcess], do: str, **what: Any) -> list[Any]:
-    """The same line to each; the answers in their order."""
-    return list(await asyncio.gather(*(worker.ask(do, **what) for worker in asked)))
+    """The same line to each that answers; the answers in their order."""
+    return list(await asyncio.gather(*(one.ask(do, **what) for one in asked if one.answers)))
 
 
 def shared(names: Sequence[str], processes: int) -> list[list[str]]:

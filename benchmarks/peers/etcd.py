@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import secrets
 import shutil
+import sys
 import tempfile
 import time
 import urllib.request
@@ -181,3 +183,38 @@ async def to_last_watcher(made: Sequence[WorkerProcess], wait_s: float) -> float
             await asyncio.sleep(wait_s)
             seen_s += [at for one in await ask_all(made, "seen") for at in one]
     return max(seen_s) - began_s
+
+
+async def election(server: EtcdServer, ttl_s: int, key: str) -> float:
+    """Seconds from the death of a leader until another candidate leads."""
+    async with AsyncExitStack() as stack:
+        first, second = [await _candidate(stack, server, key, ttl_s, name) for name in "ab"]
+        await asyncio.sleep(secrets.randbelow(1000) / 1000 * ttl_s / 3)
+        first.kill()
+        began_s = time.monotonic()
+        _, led_s = (await _said(second)).split()
+        return float(led_s) - began_s
+
+
+async def _candidate(
+    stack: AsyncExitStack, server: EtcdServer, key: str, ttl_s: int, name: str
+) -> asyncio.subprocess.Process:
+    """One that is ready; the first of them leads already."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.peers.etcd_candidate",
+        str(server.port), key, str(ttl_s), name, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    stack.push_async_callback(end, process)
+    await _said(process)
+    if name == "a":
+        await _said(process)
+    return process
+
+
+async def _said(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(_TIMEOUT_S):
+        line = await process.stdout.readline()
+    if not line:
+        raise RuntimeError("a candidate has ended: see its message above")
+    return line.decode()
