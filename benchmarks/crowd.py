@@ -117,18 +117,21 @@ async def gathered(
         yield Crowd(names, made, place, client)
 
 
-async def form(crowd: Crowd, *, whole: bool = False, **settings: Any) -> str:
-    """Begin the nodes, and wait until all operate at 1.0; gives the cluster's name."""
+async def begin(
+    crowd: Crowd, worker: WorkerProcess, names: Sequence[str], cluster: str, **settings: Any
+) -> None:
+    """Some nodes of one process, all at once."""
+    asked = {"installed": "1.0", "whole": False, "home": str(crowd.place.home / cluster)}
+    asked |= {"store": crowd.place.url, "cluster": cluster, **settings}
+    await worker.ask("make", names=list(names), **asked)
+
+
+async def form(crowd: Crowd, **settings: Any) -> str:
+    """Begin all nodes, and wait until they operate at 1.0; gives the cluster's name."""
     cluster = f"bench-{token_hex(4)}"
+    settings["bootstrap_expect"] = len(crowd.names)
     await asyncio.gather(
-        *(
-            worker.ask(
-                "make", names=worker.names, home=str(crowd.place.home / cluster),
-                installed="1.0", whole=whole, store=crowd.place.url, cluster=cluster,
-                bootstrap_expect=len(crowd.names), **settings,
-            )
-            for worker in crowd.workers
-        )
-    )  # fmt: skip
+        *(begin(crowd, one, one.names, cluster, **settings) for one in crowd.workers)
+    )
     await crowd.all_operate("1.0")
     return cluster

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
-from benchmarks.crowd import Crowd, form, gathered, store_place
+from benchmarks.crowd import Crowd, begin, form, gathered, store_place
 from benchmarks.frame import Figures, Goal, Run, tell
 from benchmarks.peers import etcd
 from benchmarks.workers import WorkerProcess
@@ -105,19 +105,12 @@ class Rig:
         if kill == "SIGKILL":
             await worker.process.wait()
             await worker.start()
-            await begin(self.crowd, worker, self.cluster, version)
+            settings = {"whole": True, "lock_ttl_s": _TTL_S, "installed": version}
+            await begin(self.crowd, worker, worker.names, self.cluster, **settings)
         else:
             await self.claimed_after(died_s)
             worker.signal(signal.SIGCONT)
         worker.answers = True
-
-
-async def begin(crowd: Crowd, worker: WorkerProcess, cluster: str, installed: str) -> None:
-    """One node, as it was."""
-    await worker.ask(
-        "make", names=worker.names, home=str(crowd.place.home / cluster), installed=installed,
-        whole=True, store=crowd.place.url, cluster=cluster, lock_ttl_s=_TTL_S,
-    )  # fmt: skip
 
 
 async def run(run: Run) -> Figures:

@@ -147,8 +147,10 @@ class Node:
 
     def _follow_mastership(self, now: float, durable: bool) -> list[Effect]:
         """Keep the three machines in step."""
-        effects = self.mastership.set_eligible(now, self.membership.registered)
         view = self.membership.view
+        known = view.record if view is not None else None
+        master = known.master if known is not None else ""
+        effects = self.mastership.set_eligible(now, self.membership.registered, master)
         if view is not None and view.doubt:
             self.master.saw_doubt(now, view.doubt)
         if self.master.fenced and self.master.epoch == self.mastership.epoch != 0:
