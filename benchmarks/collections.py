@@ -13,9 +13,11 @@ import msgspec
 
 import peerupgrade
 from benchmarks.cluster import place
-from benchmarks.frame import Figures, Goal, percentile
+from benchmarks.frame import Figures, Goal, Run, percentile
 
 ABOUT = "get and put through a collection, beside bare redis-py GET and SET of the same bytes"
+LASTS = "about 10 s"
+TAKES = ()
 GOALS = (
     Goal("get_ratio_median", at_most=1.5),
     Goal("put_ratio_median", at_most=1.5),
@@ -25,14 +27,14 @@ _TURN = 50  # so many in a row, then the other's turn: whatever else the machine
 _VALUE = {"text": "buy milk, and do not forget the bread " * 3, "words": 24}
 
 
-async def run(scale: float) -> Figures:
+async def run(run: Run) -> Figures:
     async with place() as at, at.node("1.0", _register) as node, at.bare() as bare:
         notes = node.collection("notes")
         await bare.config_set("appendonly", "no")
         await notes.put("k", _VALUE)
         raw = b"pu1 1.0 1 0\n" + msgspec.msgpack.encode(_VALUE)
         await bare.set("k", raw)
-        count = max(_TURN, round(_COMMANDS * scale))
+        count = max(_TURN, round(_COMMANDS * run.scale))
         get, bare_get = await _in_turns(count, lambda: notes.get("k"), lambda: bare.get("k"))
         put, bare_put = await _in_turns(
             count, lambda: notes.put("k", _VALUE), lambda: bare.set("k", raw)

@@ -3,27 +3,34 @@
 A benchmark is a module of this package with
 
     ABOUT   what it measures, one sentence
+    LASTS   how long that takes at the default size, for people
+    TAKES   which of `--nodes`, `--trials`, `--processes`, `--store` mean something to it
     GOALS   the bars, each about one figure
-    run     `async def run(scale: float) -> Figures`; 1.0 is the size meant
-    plot    `def plot(figures: Figures, axes: Axes) -> None`, if there is something to draw
+    run     `async def run(run: Run) -> Figures`
+    plot    `def plot(figures: Figures, axes: Axes) -> None`, if it draws something of its own
+
+Samples that a benchmark gives to `Run.note` are kept, and drawn: how they are distributed, and how
+they grow with the number of nodes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, TypeAlias
+
+from rich.console import Console
+from rich.progress import track
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Figures: TypeAlias = Mapping[str, float]
 
-_FRAME = ("frame", "__main__", "agents", "cluster", "gossip_worker", "serf")
+_OPTIONS = ("nodes", "trials", "processes", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +42,99 @@ class Goal:
     at_least: float | None = None
 
     def met(self, figures: Figures) -> bool:
-        """Whether a run has reached it."""
-        value = figures[self.figure]
+        """Whether a run has reached it; what was not measured was not reached."""
+        value = figures.get(self.figure)
+        if value is None:
+            return False
         if self.at_most is not None:
             return value <= self.at_most
         assert self.at_least is not None
         return value >= self.at_least
 
+    def verdict(self, figures: Figures) -> str:
+        """`reached`, `missed` or `unmeasured`."""
+        if self.figure not in figures:
+            return "unmeasured"
+        return "reached" if self.met(figures) else "missed"
+
     def __str__(self) -> str:
         if self.at_most is not None:
             return f"{self.figure} <= {self.at_most:g}"
         return f"{self.figure} >= {self.at_least:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What whoever starts a benchmark wants otherwise; empty or 0: as the benchmark has it.
+
+    Attributes:
+        scale: of the number of trials and of lengths, 1.0 is what is meant.
+        nodes: the sizes of the cluster, one after the other.
+        trials: of each thing that is measured.
+        processes: that share the nodes.
+        store: URL of a store that is measured instead of a server of the benchmark's own.
+    """
+
+    scale: float = 1.0
+    nodes: tuple[int, ...] = ()
+    trials: int = 0
+    processes: int = 0
+    store: str = ""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of one benchmark.
+
+    Attributes:
+        samples: name, with its unit -> every single value, in order.
+    """
+
+    options: Options = field(default_factory=Options)
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def scale(self) -> float:
+        """Of lengths."""
+        return self.options.scale
+
+    @property
+    def store(self) -> str:
+        """URL of the store to measure; "": a server of the benchmark's own."""
+        return self.options.store
+
+    def nodes(self, usual: Sequence[int]) -> tuple[int, ...]:
+        """The sizes of the cluster."""
+        return self.options.nodes or tuple(usual)
+
+    def trials(self, usual: int) -> int:
+        """How often one thing is measured."""
+        return self.options.trials or max(2, round(usual * self.scale))
+
+    def processes(self, usual: int) -> int:
+        """How many processes share the nodes."""
+        return self.options.processes or usual
+
+    def each(self, count: int, what: str) -> Iterator[int]:
+        """The numbers from 0, with a bar that shows how far it is."""
+        console = Console(stderr=True)
+        yield from track(
+            range(count), what, console=console, transient=True, disable=not console.is_terminal
+        )
+
+    def note(self, name: str, samples: Sequence[float], unit: str = "ms") -> Figures:
+        """Keep samples; gives their median, 99th percentile and largest as figures.
+
+        `NAME_N` with the number of nodes at its end is also drawn against that number.
+        """
+        if not samples:
+            return {}
+        self.samples.setdefault(f"{name}_{unit}", []).extend(samples)
+        kept = self.samples[f"{name}_{unit}"]
+        return {
+            f"{name}_{label}_{unit}": percentile(kept, share)
+            for label, share in (("median", 0.5), ("p99", 0.99), ("max", 1.0))
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +144,14 @@ class Benchmark:
     name: str
     about: str
     goals: Sequence[Goal]
-    run: Callable[[float], Awaitable[Figures]]
+    run: Callable[[Run], Awaitable[Figures]]
     plot: Callable[[Figures, Axes], None] | None = None
+    lasts: str = ""
+    takes: Sequence[str] = ()
 
-    def keep(self, figures: Figures, folder: Path) -> None:
-        """Leave the figures in a folder: JSON, a table, and a picture if there is one to draw."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "figures.json").write_text(json.dumps(dict(figures), indent=2) + "\n")
-        rows = [f"| {name} | {value:,.3f} |" for name, value in figures.items()]
-        goals = [f"- {'reached' if goal.met(figures) else 'missed'}: {goal}" for goal in self.goals]
-        lines = [f"# {self.name}", "", self.about, "", "| figure | value |", "|---|---:|", *rows]
-        (folder / "table.md").write_text("\n".join([*lines, "", *goals, ""]))
-        if self.plot is not None:
-            _draw(self.plot, figures, folder / "plot.png")
-
-
-def _draw(plot: Callable[[Figures, Axes], None], figures: Figures, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(8, 5), layout="constrained")
-    plot(figures, picture.subplots())
-    picture.savefig(path, dpi=120)
+    def refused(self, options: Options) -> list[str]:
+        """The options that are given and mean nothing to it."""
+        return [one for one in _OPTIONS if getattr(options, one) and one not in self.takes]
 
 
 def benchmarks() -> dict[str, Benchmark]:
@@ -83,16 +159,28 @@ def benchmarks() -> dict[str, Benchmark]:
     import benchmarks as package
 
     names = sorted(module.name for module in iter_modules(package.__path__))
-    return {name: _load(name) for name in names if name not in _FRAME}
-
-
-def _load(name: str) -> Benchmark:
-    module = import_module(f"benchmarks.{name}")
-    plot = getattr(module, "plot", None)
-    return Benchmark(name, module.ABOUT, module.GOALS, module.run, plot)
+    modules = {name: import_module(f"benchmarks.{name}") for name in names if name != "__main__"}
+    return {
+        name: Benchmark(
+            name,
+            module.ABOUT,
+            module.GOALS,
+            module.run,
+            getattr(module, "plot", None),
+            module.LASTS,
+            module.TAKES,
+        )
+        for name, module in modules.items()
+        if hasattr(module, "ABOUT")
+    }
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
     """The sample below which `share` of them lie."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def tell(sentence: str) -> None:
+    """Say something to people beside the bar: nobody reads it by program."""
+    print(sentence, file=sys.stderr)

@@ -8,19 +8,19 @@ agents are always processes.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from benchmarks.agents import agents, cpu_share, memory_mib
-from benchmarks.frame import Figures, Goal, percentile
-from benchmarks.serf import HOW_TO_GET, is_installed, serf_cluster
+from benchmarks.frame import Figures, Goal, Run, percentile, tell
+from benchmarks.peers.serf import HOW_TO_GET, is_installed, serf_cluster, to_last_agent
+from benchmarks.workers import WorkerProcess, ask_all, shared, workers
 
 ABOUT = "gossip: spread of a change and detection of a dead node beside Serf, and the cost of rest"
+LASTS = "about 22 min"
+TAKES = ("trials",)
 GOALS = (
     Goal("spread_20_share_of_serf", at_most=1 / 50),
     Goal("spread_100_share_of_serf", at_most=1 / 20),
@@ -41,31 +41,6 @@ _INTERVAL_S = 0.5
 _SUSPICION_S = 0.8  # of a small cluster, with default settings
 
 
-class WorkerProcess:
-    """One process of `gossip_worker`."""
-
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
-        self.process: asyncio.subprocess.Process
-
-    async def start(self) -> None:
-        """Begin the process."""
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.gossip_worker",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**24,
-        )  # fmt: skip
-
-    async def ask(self, do: str, **what: Any) -> Any:
-        """One line, and its answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"do": do, **what}).encode() + b"\n")
-        line = await self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the worker of {self.names[0]} has ended: see its message above")
-        return json.loads(line)
-
-
 @asynccontextmanager
 async def our_cluster(
     count: int, *, loss: float = 0.0, alone_max: int = _ALONE_MAX
@@ -73,31 +48,25 @@ async def our_cluster(
     """Nodes that know each other; the first is always alone in its process."""
     names = [f"n{number:03}" for number in range(count)]
     processes = count - 1 if count <= alone_max else _PROCESSES
-    shares = [names[:1], *(names[1 + at :: processes] for at in range(processes))]
-    workers = [WorkerProcess(share) for share in shares if share]
-    try:
-        await asyncio.gather(*(worker.start() for worker in workers))
-        made = [
+    shares = [names[:1], *shared(names[1:], processes)]
+    async with workers("benchmarks.gossip_nodes", shares) as made:
+        answers = [
             worker.ask("make", names=worker.names, loss=loss, interval_s=_INTERVAL_S)
-            for worker in workers
+            for worker in made
         ]
-        addresses = {k: v for one in await asyncio.gather(*made) for k, v in one.items()}
-        await asyncio.gather(*(worker.ask("meet", addresses=addresses) for worker in workers))
+        addresses = {k: v for one in await asyncio.gather(*answers) for k, v in one.items()}
+        await ask_all(made, "meet", addresses=addresses)
         await asyncio.sleep(1.5)
-        yield workers
-    finally:
-        for worker in workers:
-            if worker.process.returncode is None:
-                worker.process.kill()
-        await asyncio.gather(*(worker.process.wait() for worker in workers))
+        yield made
 
 
-async def run(scale: float) -> Figures:
+async def run(run: Run) -> Figures:
     figures: dict[str, float] = {}
+    scale = run.scale
     with_serf = is_installed()
     if not with_serf:
-        print(f"without Serf there is nothing to compare with: {HOW_TO_GET}", file=sys.stderr)
-    trials = max(2, round(25 * scale))
+        tell(f"without Serf there is nothing to compare with: {HOW_TO_GET}")
+    trials = run.trials(25)
     for count in (20, 100):
         await _spread(figures, count, trials, with_serf)
     for count in (5, 20, 50):
@@ -128,9 +97,7 @@ async def _spread(figures: dict[str, float], count: int, trials: int, with_serf:
             value = f"v{trial}"
             began_s = agents[0].set_tag(value)
             key = ("member-update", f"s0 {value}")
-            while any(key not in agent.seen_s for agent in agents[1:]):
-                await asyncio.sleep(0.05)
-            theirs.append(max(agent.seen_s[key] for agent in agents[1:]) - began_s)
+            theirs.append(await to_last_agent(agents[1:], key, began_s))
     _note(figures, f"serf_spread_{count}", theirs)
     figures[f"spread_{count}_share_of_serf"] = percentile(ours, 0.5) / percentile(theirs, 0.5)
     if lossy:

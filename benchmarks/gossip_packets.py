@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks.frame import Figures, Goal, percentile
+from benchmarks.frame import Figures, Goal, Run, percentile
 from peerupgrade.adapters.gossip_link import GossipLink
 from peerupgrade.adapters.keyring_file import KeyringFile
 from peerupgrade.core.gossip.packets import Ack, Digest, Heartbeat
@@ -16,6 +16,8 @@ from peerupgrade.wire.guards import SourceLimits
 from peerupgrade.wire.keyring import Key, Keyring
 
 ABOUT = "Sealing and opening a packet of 7 heartbeats, and sending it over loopback."
+LASTS = "about 10 s"
+TAKES = ()
 GOALS = (
     Goal("seal_us_median", at_most=10.0),
     Goal("open_us_median", at_most=12.0),
@@ -37,9 +39,9 @@ def _packet(number: int) -> Ack:
     return Ack("node-1", Digest("c0ffee" * 5, 12, 3, 2**63 + number), number, "node-2", beats)
 
 
-async def run(scale: float) -> Figures:
+async def run(run: Run) -> Figures:
     """Measure."""
-    batches = max(3, int(250 * scale))
+    batches = max(3, int(250 * run.scale))
     keyring = Keyring([Key.new()])
     sender, receiver = Frames("bench", keyring), Frames("bench", keyring)
     one = _packet(0)
@@ -52,7 +54,7 @@ async def run(scale: float) -> Figures:
         **_figures("open", _timed(receiver.open, known)),
         **_figures("open_unseen", _timed(receiver.open, unseen)),
     }
-    return {**figures, "loopback_packets_per_s": await _loopback(keyring, one, scale)}
+    return {**figures, "loopback_packets_per_s": await _loopback(keyring, one, run.scale)}
 
 
 def _timed(work: Callable[[bytes], object], frames: list[bytes]) -> list[float]:

@@ -22,9 +22,11 @@ from redis.asyncio import Redis
 
 import peerupgrade
 from benchmarks.cluster import Place, place
-from benchmarks.frame import Figures, Goal, percentile
+from benchmarks.frame import Figures, Goal, Run, percentile
 
 ABOUT = "conversion: throughput beside a bare loop, cost per record, what an application feels"
+LASTS = "about 3 min"
+TAKES = ()
 GOALS = (
     Goal("throughput_ratio", at_least=0.5),
     Goal("cost_growth_ratio", at_most=1.5),
@@ -39,8 +41,8 @@ _COMMAND_PAUSE_S = 0.002
 _TEXT = "buy milk, and do not forget the bread"
 
 
-async def run(scale: float) -> Figures:
-    most = max(1000, round(_RECORDS * scale))
+async def run(run: Run) -> Figures:
+    most = max(1000, round(_RECORDS * run.scale))
     sizes = sorted({max(500, most // 100), max(500, most // 10), most})
     costs = {}
     for size in sizes:
@@ -48,7 +50,9 @@ async def run(scale: float) -> Figures:
             costs[size] = await _converted_s(at, size, "full") / size
     async with place() as at:
         bare_s = await _bare_s(at, sizes[-1])
-    rest_p99_s, paced_p99_s, paced_s = await _felt(max(500, round(_PACED_RECORDS * min(1, scale))))
+    rest_p99_s, paced_p99_s, paced_s = await _felt(
+        max(500, round(_PACED_RECORDS * min(1, run.scale)))
+    )
     rate = 1 / costs[sizes[-1]]
     bare_rate = sizes[-1] / bare_s
     return {

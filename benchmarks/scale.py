@@ -12,7 +12,7 @@ from math import log2
 from random import Random
 from typing import TYPE_CHECKING
 
-from benchmarks.frame import Figures, Goal
+from benchmarks.frame import Figures, Goal, Run
 from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.versions import parse_version
 from peerupgrade.sim.crowd import Crowd
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ABOUT = "simulated nodes: rounds and packets until everybody knows of one change, by their number"
+LASTS = "about 4 min"
+TAKES = ("nodes",)
 GOALS = (
     Goal("rounds_of_log2_most", at_most=1.0),
     Goal("rounds_growth_of_log2_growth", at_most=1.0),
@@ -34,9 +36,10 @@ _V2 = parse_version("2.0")
 _END_S = 5.0
 
 
-async def run(scale: float) -> Figures:
+async def run(run: Run) -> Figures:
     figures: dict[str, float] = {}
-    sizes = [size for size in _SIZES if size <= max(100, _SIZES[-1] * scale)]
+    usual = [size for size in _SIZES if size <= max(100, _SIZES[-1] * run.scale)]
+    sizes = run.nodes(usual)
     packets, reached, of_log2 = [], [], []
     for loss in _LOSSES:
         for size in sizes:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from benchmarks.frame import Figures, Goal
+from benchmarks.frame import Figures, Goal, Run
 from peerupgrade.sim.plan import draw_plan
 from peerupgrade.sim.run import Outcome, run_seed
 
 ABOUT = (
     "virtual seconds in one real second: five nodes through an upgrade, calm and with all faults"
 )
+LASTS = "about 1 min"
+TAKES = ()
 GOALS = (Goal("calm_times_real_time", at_least=1_000),)
 _SEEDS = 60
 _NODES = 5
 
 
-async def run(scale: float) -> Figures:
-    seeds = range(max(2, round(_SEEDS * scale)))
+async def run(run: Run) -> Figures:
+    seeds = range(max(2, round(_SEEDS * run.scale)))
     calm, calm_events = _speed(seeds, _calm)
     faults, fault_events = _speed(seeds, run_seed)
     return {

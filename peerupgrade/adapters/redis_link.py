@@ -21,6 +21,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AuthenticationError,
     MovedError,
@@ -31,6 +32,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from peerupgrade.errors import ConfigError, PeerUpgradeError, UnavailableError
+from peerupgrade.version import __version__
 
 Kind = Literal["tcp", "unix", "sentinel", "cluster"]
 Address = tuple[str, int]
@@ -51,6 +53,8 @@ _SENTINEL_PORT = 26379
 _POOL_SIZE = 8
 _MAX_HOPS = 5  # redirections followed before a cluster is taken to be confused
 _DEAD_PEER_S = 3
+# What servers show of a client. The library's default reads its own package's files each time.
+_WHO = DriverInfo("peerupgrade", __version__)
 
 
 @dataclass(frozen=True)
@@ -376,6 +380,7 @@ class RedisLink:
             "protocol": 2,
             # The library's default sends a command up to eleven times.
             "retry": Retry(NoBackoff(), 0),
+            "driver_info": _WHO,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
         if address is None:

@@ -18,10 +18,12 @@ A step is proposed, never done, here. The store refuses it if anything moved mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from peerupgrade.core.blockers import (
+    Code,
     conversion_blockers,
     forming_blockers,
     highest_installed,
@@ -31,7 +33,7 @@ from peerupgrade.core.blockers import (
     settle_blockers,
     verify_blockers,
 )
-from peerupgrade.core.record import ClusterRecord, Completion, Job, Snapshot, Upgrade
+from peerupgrade.core.record import ClusterRecord, Completion, Job, Member, Snapshot, Upgrade
 
 
 class StepName(StrEnum):
@@ -111,6 +113,68 @@ def next_step(snapshot: Snapshot, now_ms: int, progress: Progress) -> Step | Non
         or _after_raise(snapshot, record, now_ms, progress)
         or _begin_raise(snapshot, record, now_ms)
     )
+
+
+# --- what can bring the next step -----------------------------------------------------------------
+#
+# Every member says something for each raise, and looking at all of them each time would cost the
+# square of their number. So whoever waits remembers one member that must say something first.
+
+_OWN_WORD = (Code.AWAY, Code.UNRESPONSIVE, Code.NOT_CONFIRMED, Code.CALLBACK_FAILED)
+
+
+def awaited(snapshot: Snapshot) -> str | None:
+    """One member without whose word no step follows, while `next_step` has none.
+
+    Returns:
+        Its id; "": nobody's in particular, because no upgrade is under way. None: it is not that
+        simple, and any change may bring a step.
+    """
+    record, members = snapshot.record, snapshot.members.values()
+    if record is None or record.acting is None or not snapshot.verified:
+        return None
+    if record.raising and not record.settled:
+        return None
+    if record.raising or not record.settled:
+        found = raise_blockers(snapshot, 0) if record.raising else settle_blockers(snapshot)
+        silent = [blocker.subject for blocker in found if blocker.code in _OWN_WORD]
+        return _any_of(silent)
+    if record.data != record.acting:
+        return None
+    if record.upgrade is None:
+        return ""
+    if all(member.installed <= record.acting for member in members):
+        return None
+    old = [member.id for member in members if member.installed == record.acting]
+    return _any_of(old)
+
+
+def _any_of(ids: Sequence[str]) -> str | None:
+    """One of them; not the first or last in order, because members often speak in that order."""
+    return min(ids, key=lambda one: one[::-1], default=None)
+
+
+def may_bring_step(
+    snapshot: Snapshot, waits_for: str | None, name: str, changed: Member | None
+) -> bool:
+    """Whether a step may follow from a change of one member.
+
+    Args:
+        snapshot: before the change; `next_step` had none for it.
+        waits_for: what `awaited` said of it, or of one before it with the same record.
+        name: of the member.
+        changed: as it is now; None: it was removed.
+    """
+    record = snapshot.record
+    if waits_for is None or changed is None or name == waits_for or record is None:
+        return True
+    assert record.acting is not None
+    assert record.floor is not None
+    known = snapshot.members.get(name)
+    least = record.floor if known is None else known.installed
+    if changed.installed < least:
+        return True
+    return record.upgrade is None and changed.installed > record.acting
 
 
 def _form(snapshot: Snapshot, record: ClusterRecord, now_ms: int) -> Step | None:

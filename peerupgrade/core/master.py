@@ -14,7 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from peerupgrade.core.acting import Progress, Step, StepName, next_step
+from peerupgrade.core.acting import (
+    Progress,
+    Step,
+    StepName,
+    awaited,
+    may_bring_step,
+    next_step,
+)
 from peerupgrade.core.blockers import raise_blockers
 from peerupgrade.core.effects import (
     CallStore,
@@ -72,6 +79,7 @@ class Master:
     _pending: Request | None = None
     _calls: int = 0
     _stale: bool = False
+    _waits_for: str | None = None  # see `awaited`
     _not_before_s: float = 0.0
     _deaf_until_s: float = 0.0
     _doubt: int = 0
@@ -123,6 +131,7 @@ class Master:
             return []
         if heard.members_revision != self.snapshot.members_revision + 1:
             return self.read_again(now)
+        awaited_one = may_bring_step(self.snapshot, self._waits_for, heard.id, heard.member)
         members = dict(self.snapshot.members)
         if heard.member is None:
             members.pop(heard.id, None)
@@ -131,7 +140,7 @@ class Master:
         self.snapshot = replace(
             self.snapshot, members=members, members_revision=heard.members_revision
         )
-        return self.decide(now)
+        return self.decide(now) if awaited_one else []
 
     def heard_record(self, now: float, record: ClusterRecord) -> list[Effect]:
         """Somebody else changed the record, for example a hold."""
@@ -237,6 +246,7 @@ class Master:
 
     def decide(self, now: float) -> list[Effect]:
         """Commit the next step, or find out what is awaited."""
+        self._waits_for = None
         if not self.epoch or self._pending is not None or self.fenced:
             return []
         if self.snapshot is None or self._stale:
@@ -258,6 +268,7 @@ class Master:
         if not self._watching:  # nobody will tell of a change: look again
             self._stale = True
             return [*effects, self.timers.set(Timer.DECIDE, self._deaf_until_s)]
+        self._waits_for = awaited(self.snapshot)
         return effects + self._wake(now)
 
     def _progress(self) -> Progress:

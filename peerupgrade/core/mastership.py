@@ -38,6 +38,7 @@ _DRIFT_RATIO = 0.01
 _DRIFT_S = 0.002
 _JITTER_S = (0.001, 0.020)
 _WAIT_S_MIN = 0.005
+_BEAT_LATE_S = 0.1
 
 
 def validity_s(ttl_s: float, elapsed_s: float) -> float:
@@ -111,13 +112,18 @@ class Mastership:
 
     # --- becoming master --------------------------------------------------------------------------
 
-    def set_eligible(self, now: float, eligible: bool) -> list[Effect]:
-        """Only members contend."""
+    def set_eligible(self, now: float, eligible: bool, master: str = "") -> list[Effect]:
+        """Only members contend; `master`: the last one that is known of.
+
+        If that is another one it is probably there, and its beat will be heard: a thousand nodes
+        that join at once would otherwise all ask for a lock that is taken.
+        """
         if eligible == self.eligible:
             return []
         self.eligible = eligible
         if eligible:
-            return [self._wait(now, 0.0)]
+            others = master not in ("", self.node_id)
+            return [self._wait(now, self.ttl_s / 3 + _BEAT_LATE_S if others else 0.0)]
         return self.resign(now, 0.0)
 
     def heard_beat(self, now: float, beat: Beat) -> list[Effect]:

@@ -147,8 +147,10 @@ class Node:
 
     def _follow_mastership(self, now: float, durable: bool) -> list[Effect]:
         """Keep the three machines in step."""
-        effects = self.mastership.set_eligible(now, self.membership.registered)
         view = self.membership.view
+        known = view.record if view is not None else None
+        master = known.master if known is not None else ""
+        effects = self.mastership.set_eligible(now, self.membership.registered, master)
         if view is not None and view.doubt:
             self.master.saw_doubt(now, view.doubt)
         if self._is_fenced:
@@ -323,7 +325,9 @@ class Node:
         assert self.gossip is not None
         match timer:
             case Timer.PROBE:
-                return self.gossip.probe(now)
+                snapshot = self.master.snapshot
+                met = self.gossip.meet(now, snapshot.members) if snapshot is not None else []
+                return self.gossip.probe(now) + met
             case Timer.SUSPICION:
                 return self.gossip.suspicion_over(now)
             case Timer.HAND_ON:

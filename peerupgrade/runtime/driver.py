@@ -262,7 +262,8 @@ class Driver:
     async def _remember(self, memory: Memory) -> None:
         async with self._saving:  # in the order in which it was decided
             try:
-                await asyncio.to_thread(self._ports.disk.save, memory)
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(None, self._ports.disk.save, memory)
             except OSError as error:
                 self.feed(RememberFailed(error.strerror or str(error)))
             else:

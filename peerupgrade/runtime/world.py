@@ -78,6 +78,7 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Ports, list[Redis
             )
             stack.push_async_callback(lock.aclose)
             locks.append(lock)
-        bus = RedisBus(links[0], settings.cluster)
+        # A beat comes each third of the ttl.
+        bus = RedisBus(links[0], settings.cluster, ping_s=max(1.0, settings.lock_ttl_s / 2))
         transport = await stack.enter_async_context(gossip_link(settings))
         yield Ports(store, locks, bus, disk, BoottimeClock(), transport), links

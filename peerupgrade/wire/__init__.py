@@ -1,10 +1,11 @@
 """Bytes and core types: what the store holds and the disk keeps, what nodes tell each other.
 
 `fields` is the store's and the disk's side; `packets`, `frames`, `keyring` and `guards` are
-gossip's, and are imported by their own names, because they bring cryptography with them.
+gossip's, and are imported by their own names.
 """
 
 from peerupgrade.wire.fields import (
+    MEMORY_HINT,
     heard_from_text,
     member_from_fields,
     member_to_fields,
@@ -19,6 +20,7 @@ from peerupgrade.wire.fields import (
 )
 
 __all__ = [
+    "MEMORY_HINT",
     "heard_from_text",
     "member_from_fields",
     "member_to_fields",

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -36,7 +37,13 @@ _Fields = dict[str, str | dict[str, str]]
 
 _HINT = "another program may use the same keys, or this peerupgrade is too old for the data"
 _NESTED = (ClusterRecord, Member)
+_BY_TEXT: Mapping[type, Callable[[str], object]] = {
+    int: int,
+    Version: parse_version,
+    Standing: Standing,
+}
 _HINTS: dict[type, Mapping[str, Any]] = {}  # finding them out takes long
+_READERS: dict[type, Mapping[str, Callable[[Any], object]]] = {}
 _HEARD: Mapping[str, type[Heard]] = {
     "record": RecordHeard,
     "member": MemberHeard,
@@ -155,11 +162,11 @@ def _to_text(item: object) -> str:
 
 def _from_fields(kind: type[_T], fields: Mapping[str, Any]) -> _T:
     values: dict[str, object] = {}
-    for name, hint in _hints(kind).items():
+    for name, read in _readers(kind).items():
         if name not in fields:
             continue
         try:
-            values[name] = _from_text(hint, fields[name])
+            values[name] = read(fields[name])
         except (ValueError, VersionError, msgspec.MsgspecError, RecursionError) as error:
             raise DataError(
                 f"field {name!r} of a {kind.__name__} cannot be read, it is {fields[name]!r:.200}",
@@ -171,27 +178,47 @@ def _from_fields(kind: type[_T], fields: Mapping[str, Any]) -> _T:
         raise DataError(f"a {kind.__name__} cannot be read ({error})", hint=_HINT) from error
 
 
-def _from_text(hint: Any, text: Any) -> object:
+def _reader(hint: Any) -> Callable[[Any], object]:
+    """What reads the text of one field; every message is read by everyone, so it is made once."""
     optional = type(None) in get_args(hint)
-    if optional and text == "":
-        return None
     kind = next(arg for arg in get_args(hint) if arg is not type(None)) if optional else hint
     if kind in _NESTED:
-        if not isinstance(text, Mapping):
-            raise ValueError(f"{text!r:.200} is not a map")
-        return _from_fields(kind, text)
+        read: Callable[[Any], object] = partial(_read_nested, kind)
+    elif kind is str:
+        read = _as_text
+    elif kind in _BY_TEXT:
+        read = partial(_read_text, _BY_TEXT[kind])
+    else:
+        # The scripts write numbers as text, because their own numbers are not exact.
+        decoder = msgspec.json.Decoder(kind, strict=False)
+        read = partial(_read_text, decoder.decode)
+    return partial(_read_optional, read) if optional else read
+
+
+def _read_optional(read: Callable[[Any], object], text: Any) -> object:
+    return None if text == "" else read(text)
+
+
+def _read_nested(kind: type, text: Any) -> object:
+    if not isinstance(text, Mapping):
+        raise ValueError(f"{text!r:.200} is not a map")  # noqa: TRY004 - the same
+    return _from_fields(kind, text)
+
+
+def _read_text(read: Callable[[str], object], text: Any) -> object:
+    return read(_as_text(text))
+
+
+def _as_text(text: Any) -> str:
     if not isinstance(text, str):
         raise ValueError(f"{text!r:.200} is not text")  # noqa: TRY004 - it is data, no argument
-    if kind is str:
-        return text
-    if kind is int:
-        return int(text)
-    if kind is Version:
-        return parse_version(text)
-    if kind is Standing:
-        return Standing(text)
-    # The scripts write numbers as text, because their own numbers are not exact.
-    return msgspec.json.decode(text, type=kind, strict=False)
+    return text
+
+
+def _readers(kind: type) -> Mapping[str, Callable[[Any], object]]:
+    if kind not in _READERS:
+        _READERS[kind] = {name: _reader(hint) for name, hint in _hints(kind).items()}
+    return _READERS[kind]
 
 
 def _hints(kind: type) -> Mapping[str, Any]:
@@ -205,7 +232,7 @@ def _hints(kind: type) -> Mapping[str, Any]:
 _MAGIC = b"PEER"
 _FORMAT = 1
 _HEADER = struct.Struct(">4sBII")  # magic, format, length of what follows, its CRC-32
-_MEMORY_HINT = "restore the file from a backup, or remove it and start the node under a new id"
+MEMORY_HINT = "restore the file from a backup, or remove it and start the node under a new id"
 
 
 def memory_to_bytes(memory: Memory) -> bytes:
@@ -221,11 +248,11 @@ def memory_from_bytes(data: bytes) -> Memory:
         DataError: it was cut off, damaged, or written in another format.
     """
     if len(data) < _HEADER.size:
-        raise DataError("the memory is cut off within its header", hint=_MEMORY_HINT)
+        raise DataError("the memory is cut off within its header", hint=MEMORY_HINT)
     magic, format_, size, checksum = _HEADER.unpack_from(data)
     payload = data[_HEADER.size :]
     if magic != _MAGIC:
-        raise DataError("this is not the memory of a node", hint=_MEMORY_HINT)
+        raise DataError("this is not the memory of a node", hint=MEMORY_HINT)
     if format_ != _FORMAT:
         raise DataError(
             f"the memory has format {format_}, this peerupgrade reads format {_FORMAT}",
@@ -233,12 +260,12 @@ def memory_from_bytes(data: bytes) -> Memory:
         )
     if len(payload) != size:
         raise DataError(
-            f"the memory has {len(payload)} bytes where {size} were written", hint=_MEMORY_HINT
+            f"the memory has {len(payload)} bytes where {size} were written", hint=MEMORY_HINT
         )
     if zlib.crc32(payload) != checksum:
-        raise DataError("the memory is damaged, its checksum differs", hint=_MEMORY_HINT)
+        raise DataError("the memory is damaged, its checksum differs", hint=MEMORY_HINT)
     try:
         fields = msgspec.msgpack.decode(payload, type=_Fields)
     except msgspec.MsgspecError as error:
-        raise DataError(f"the memory cannot be read ({error})", hint=_MEMORY_HINT) from error
+        raise DataError(f"the memory cannot be read ({error})", hint=MEMORY_HINT) from error
     return _from_fields(Memory, fields)

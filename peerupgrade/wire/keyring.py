@@ -13,9 +13,6 @@ import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from peerupgrade.errors import ConfigError, FrameError, FrameFault
 
 KEY_BYTES = 32
@@ -33,10 +30,15 @@ class Key:
         name: the id as people see it.
     """
 
-    __slots__ = ("_cipher", "_secret", "id", "name")
+    __slots__ = ("_cipher", "_invalid", "_secret", "id", "name")
 
     def __init__(self, secret: bytes) -> None:
+        # Eight megabytes of memory, which a node without keys does not need.
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         assert len(secret) == KEY_BYTES
+        self._invalid = InvalidTag
         self._secret = secret
         self._cipher = AESGCM(secret)
         self.id = hashlib.sha256(b"peerupgrade key " + secret).digest()[:ID_BYTES]
@@ -84,7 +86,7 @@ class Key:
         """
         try:
             return self._cipher.decrypt(nonce, sealed, header)
-        except InvalidTag:
+        except self._invalid:
             raise FrameError(
                 FrameFault.NOT_AUTHENTIC, f"a frame was not sealed by key {self.name} like this"
             ) from None

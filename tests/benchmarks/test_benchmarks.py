@@ -1,34 +1,43 @@
 """The frame of the benchmarks, and that each of them runs."""
 
 import json
+import re
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.frame import Goal, benchmarks, percentile
+from benchmarks.frame import Benchmark, Goal, Run, benchmarks, percentile
 from benchmarks.gossip import _all_failed, _counts, _our_changes, our_cluster
+from benchmarks.results import chance, compare, keep
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """What a run leaves by default is left there."""
+    monkeypatch.chdir(tmp_path)
 
 
 def test_the_list_names_each_with_its_goals(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
     for name, one in benchmarks().items():
-        assert f"{name:<14}{one.about}" in out
+        assert f"{name:<28}{one.about}" in out
+        assert f"lasts {one.lasts}" in out
         assert all(f"goal: {goal}" in out for goal in one.goals)
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"),
+    ("name", "options"),
     [
-        ("collections", "0.02"),
-        ("gossip_packets", "0.01"),
-        ("migration", "0.002"),
-        ("scale", "0.01"),
-        ("simulator", "0.01"),
+        ("collections", ["--scale", "0.02"]),
+        ("gossip_packets", ["--scale", "0.01"]),
+        ("migration", ["--scale", "0.002"]),
+        ("scale", ["--scale", "0.01"]),
+        ("simulator", ["--scale", "0.01"]),
     ],
 )
-def test_each_runs_and_measures_what_its_goals_are_about(capsys, name, scale):
-    assert main([name, "--scale", scale, "--json"]) == 0
+def test_each_runs_and_measures_what_its_goals_are_about(capsys, name, options):
+    assert main([name, *options, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["benchmark"] == name
     assert set(said["goals"]) == {str(goal) for goal in benchmarks()[name].goals}
@@ -36,14 +45,44 @@ def test_each_runs_and_measures_what_its_goals_are_about(capsys, name, scale):
 
 
 def test_the_figures_are_kept_with_a_table_and_a_picture(tmp_path, capsys):
-    assert main(["scale", "--scale", "0.01", "--out", str(tmp_path / "kept")]) == 0
-    figures = json.loads((tmp_path / "kept/figures.json").read_text())
-    assert (
-        f"| rounds_100_loss_0 | {figures['rounds_100_loss_0']:,.3f} |"
-        in (tmp_path / "kept/table.md").read_text().splitlines()
-    )
-    assert (tmp_path / "kept/plot.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["scale", "--nodes", "10,100", "--out", str(tmp_path / "kept")]) == 0
+    kept = json.loads((tmp_path / "kept/figures.json").read_text())
+    rounds = kept["figures"]["rounds_100_loss_0"]
+    table = (tmp_path / "kept/table.md").read_text().splitlines()
+    assert f"| rounds_100_loss_0 | {rounds:,.3f} |" in table
+    assert set(kept["goals"].values()) <= {"reached", "missed"}
+    assert is_picture(tmp_path / "kept/plot.png")
     capsys.readouterr()
+
+
+def is_picture(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_samples_are_kept_raw_and_drawn(tmp_path, capsys):
+    run = Run()
+    figures = {**run.note("raise_5", [2.0, 1.0, 3.0]), **run.note("raise_50", [5.0, 6.0])}
+    assert figures["raise_5_median_ms"] == 2.0
+    assert figures["raise_50_max_ms"] == 6.0
+    keep(made({}), figures, run.samples, tmp_path)
+    assert json.loads((tmp_path / "samples.json").read_text()) == run.samples
+    assert is_picture(tmp_path / "distribution.png")
+    assert is_picture(tmp_path / "growth.png")
+
+
+def test_an_option_that_means_nothing_to_it_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["collections", "--nodes", "5"])
+    assert ended.value.code == 2
+    assert "--nodes means nothing to collections" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["scale", "--nodes", "0"], ["scale", "--trials", "-1"]])
+def test_a_size_that_is_none_is_refused(argv, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert "is not at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.asyncio
@@ -60,22 +99,76 @@ async def test_gossip_of_real_processes_is_measured_from_one_to_all_others():
         assert counts["packets"] > 0
 
 
+def made(figures):
+    """A benchmark whose figures are known."""
+
+    async def run(run):
+        return {name: value * run.scale for name, value in figures.items()}
+
+    return Benchmark("made", "nothing", (Goal("x_ms", at_most=1.5),), run)
+
+
+def measured(monkeypatch, capsys, figures, *argv):
+    """The exit code and the text of a run of that."""
+    monkeypatch.setattr("benchmarks.__main__.benchmarks", lambda: {"made": made(figures)})
+    return main(["made", *argv]), capsys.readouterr().out
+
+
 def test_a_goal_that_was_missed_fails_the_check(capsys, monkeypatch):
-    one = benchmarks()["collections"]
+    code, out = measured(monkeypatch, capsys, {"x_ms": 1.6}, "--check")
+    assert code == 1
+    assert "missed     x_ms <= 1.5" in out
+    assert measured(monkeypatch, capsys, {"x_ms": 1.6}, "--check", "--scale", "0.5")[0] == 0
+    assert measured(monkeypatch, capsys, {"x_ms": 1.6})[0] == 0
 
-    async def run(scale):
-        return {"get_ratio_median": 1.2, "put_ratio_median": 1.6 * scale}
 
-    changed = type(one)(one.name, one.about, one.goals, run)
-    monkeypatch.setattr("benchmarks.__main__.benchmarks", lambda: {"collections": changed})
-    assert main(["collections", "--check"]) == 1
-    assert "missed   put_ratio_median <= 1.5" in capsys.readouterr().out
-    assert main(["collections", "--check", "--scale", "0.5"]) == 0
+def test_a_goal_whose_figure_was_not_measured_fails_the_check(capsys, monkeypatch):
+    code, out = measured(monkeypatch, capsys, {"y_ms": 1.0}, "--check")
+    assert code == 1
+    assert "unmeasured x_ms <= 1.5" in out
+
+
+def left(folder, values, verdict="reached"):
+    """What a run leaves."""
+    folder.mkdir()
+    said = {"benchmark": "made", "figures": {"y": values[0]}, "goals": {"x_ms <= 1.5": verdict}}
+    (folder / "figures.json").write_text(json.dumps(said))
+    (folder / "samples.json").write_text(json.dumps({"x_ms": values}))
+    return folder
+
+
+def test_two_folders_are_compared_by_their_samples(tmp_path, capsys):
+    before = left(tmp_path / "a", [1.0 + number / 100 for number in range(20)])
+    slower = left(tmp_path / "b", [1.4 + number / 100 for number in range(20)], "missed")
+    assert main(["compare", str(before), str(slower), "--check"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"^x_ms +1.100 +1.500 +x 1.36 +higher$", out, re.MULTILINE)
+    assert re.search(r"^y +1.000 +1.400 +x 1.40 *$", out, re.MULTILINE)
+    assert "not reached any more: x_ms <= 1.5" in out
+    assert main(["compare", str(slower), str(before), "--check"]) == 0
+    assert "lower" in capsys.readouterr().out
+    assert main(["compare", str(before), str(before)]) == 0
+    assert "same" in capsys.readouterr().out
+
+
+def test_a_few_samples_that_differ_by_chance_are_the_same(tmp_path):
+    assert chance([1.0, 1.2, 1.1], [1.15, 1.25, 1.05]) > 0.5
+    changes, lost = compare(left(tmp_path / "a", [1.0, 1.3]), left(tmp_path / "b", [1.2, 1.4]))
+    assert [one.verdict for one in changes] == ["same", ""]
+    assert lost == []
+
+
+def test_what_no_benchmark_left_is_not_compared(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(tmp_path), str(tmp_path)])
+    assert ended.value.code == 2
+    assert "is not what a benchmark left" in capsys.readouterr().err
 
 
 def test_goals_and_percentiles():
     assert Goal("x", at_most=2).met({"x": 2})
     assert not Goal("x", at_most=2).met({"x": 2.1})
     assert not Goal("x", at_least=2).met({"x": 1.9})
+    assert not Goal("x", at_least=2).met({})
     assert percentile([3, 1, 2], 0.5) == 2
     assert percentile([1, 2], 0.99) == 2

@@ -218,3 +218,18 @@ async def test_in_memory():
         assert cluster.state == saved
         cluster.wipe()
         assert cluster.state == StoreState()
+
+
+@pytest.mark.asyncio
+async def test_asks_less_often_where_silence_is_usual(server, name):
+    async with (
+        server,
+        raw_client(server, name) as raw,
+        listening(RedisBus(link_to(server, name), name, ping_s=0.1), members=True) as heard,
+    ):
+        await until(heard, Subscribed())
+        pings = await _pings(raw)
+        await asyncio.sleep(0.6)
+        assert await _pings(raw) == pings
+        while await _pings(raw) == pings:
+            await asyncio.sleep(0.05)

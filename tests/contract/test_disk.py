@@ -1,5 +1,6 @@
 """A node's own memory."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -88,13 +89,46 @@ time.sleep(60)
             process.kill()
         FileDisk(tmp_path / "a").close()
 
-    def test_damage_is_said_with_the_name_of_the_file(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            (lambda data: data[:-1], "is cut off"),
+            (lambda data: data[: len(data) // 2], "is cut off"),
+            (lambda data: data[:40].replace(b"PEER", b"PEAR") + data[40:], "not the memory"),
+            (lambda data: bytes(len(data)), "the memory is damaged"),
+            (lambda data: b"", "is cut off"),
+        ],
+    )
+    def test_damage_is_said_with_the_name_of_the_file(self, tmp_path, damage, said):
         disk = FileDisk(tmp_path / "a")
         disk.save(MEMORY)
         path = tmp_path / "a" / "memory"
-        path.write_bytes(path.read_bytes()[:-1])
-        with pytest.raises(DataError, match=r"/a/memory: the memory has \d+ bytes where \d+"):
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(DataError, match=f"/a/memory.*{said}"):
             disk.load()
+        disk.close()
+
+    @pytest.mark.parametrize("saves", [2, 3, 4])
+    def test_a_save_that_a_crash_cut_off_leaves_the_one_before(self, tmp_path, saves):
+        disk, path = FileDisk(tmp_path / "a"), tmp_path / "a" / "memory"
+        for number in range(saves - 1):
+            disk.save(Memory(f"t{number}"))
+        before = path.read_bytes()
+        disk.save(MEMORY)
+        after = path.read_bytes()
+        changed = [at for at, byte in enumerate(after) if byte != before[at]]
+        for end in changed[1::7]:
+            path.write_bytes(after[:end] + before[end:])
+            assert disk.load() in (Memory(f"t{saves - 2}"), MEMORY)
+        path.write_bytes(after[: changed[-1]] + b"?" + after[changed[-1] + 1 :])
+        assert disk.load() == Memory(f"t{saves - 2}")
+        disk.close()
+
+    def test_what_grows_has_room(self, tmp_path):
+        disk = FileDisk(tmp_path / "a")
+        for size in (10, 100, 3_000, 5_000, 20_000, 100, 70_000, 1):
+            disk.save(Memory("t" * size))
+            assert disk.load() == Memory("t" * size)
         disk.close()
 
     def test_a_file_where_the_directory_should_be(self, tmp_path):
@@ -102,27 +136,39 @@ time.sleep(60)
         with pytest.raises(ConfigError, match="cannot be used"):
             FileDisk(tmp_path / "a")
 
-    @pytest.mark.parametrize("call", ["fsync", "replace"])
-    def test_a_failed_save_keeps_what_was_there(self, tmp_path, monkeypatch, call):
+    @pytest.mark.parametrize("call", ["pwrite", "fsync", "replace"])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_a_failed_save_keeps_what_was_there(self, tmp_path, monkeypatch, call, first):
         disk = FileDisk(tmp_path / "a")
         disk.save(MEMORY)
+        if first:
+            disk.close()
+            disk = FileDisk(tmp_path / "a")
 
         def fail(*_):
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            if call == "fsync":
-                patch.setattr(os, "fsync", fail)
-            else:
-                patch.setattr(type(tmp_path), "replace", fail)
-            with pytest.raises(OSError, match="No space left"):
-                disk.save(Memory())
-        assert disk.load() == MEMORY
+            patch.setattr(*((type(tmp_path), call) if call == "replace" else (os, call)), fail)
+            if first or call == "pwrite":
+                with pytest.raises(OSError, match="No space left"):
+                    disk.save(Memory())
+                assert disk.load() == MEMORY
         disk.save(Memory("after"))
         assert disk.load() == Memory("after")
         disk.close()
 
-    def test_writes_the_file_then_its_name_then_the_directory(self, tmp_path, monkeypatch):
+    def test_a_write_that_ends_in_the_middle_is_a_failure(self, tmp_path, monkeypatch):
+        disk, pwrite = FileDisk(tmp_path / "a"), os.pwrite
+        disk.save(MEMORY)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:-1], at))
+            with pytest.raises(OSError, match="No space left"):
+                disk.save(Memory("b"))
+        assert disk.load() == MEMORY
+        disk.close()
+
+    def test_a_new_file_is_written_then_its_name_then_the_directory(self, tmp_path, monkeypatch):
         disk = FileDisk(tmp_path / "a")
         done = []
         fsync, replace = os.fsync, type(tmp_path).replace
@@ -136,4 +182,23 @@ time.sleep(60)
         )
         disk.save(MEMORY)
         assert done == ["fsync file", "rename", "fsync directory"]
+        disk.close()
+
+    def test_every_other_save_is_one_write_that_the_disk_has_when_it_returns(
+        self, tmp_path, monkeypatch
+    ):
+        disk = FileDisk(tmp_path / "a")
+        disk.save(MEMORY)
+        done, pwrite = [], os.pwrite
+
+        def write(fd, data, at):
+            done.append(bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DSYNC))
+            return pwrite(fd, data, at)
+
+        monkeypatch.setattr(os, "pwrite", write)
+        monkeypatch.setattr(os, "fsync", lambda _fd: done.append("fsync"))
+        disk.save(Memory("b"))
+        disk.save(Memory("c"))
+        assert done == [True, True]
+        assert disk.load() == Memory("c")
         disk.close()

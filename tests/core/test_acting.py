@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from peerupgrade.core.acting import Progress, StepName, next_step
+from peerupgrade.core.acting import Progress, StepName, awaited, may_bring_step, next_step
 from peerupgrade.core.blockers import Code, all_blockers, raise_blockers
 from peerupgrade.core.record import Hold, Job, Phase, Standing, Upgrade
 from tests.core.builders import V, member, record, snapshot
@@ -163,3 +165,93 @@ def test_an_upgrade_is_not_complete_while_a_new_member_has_not_confirmed():
     fresh = member("b", "2.0", operating_revision=0)
     assert decide(snapshot(done, member("a", "2.0"), fresh)) is None
     assert decide(snapshot(done, member("a", "2.0"))).name is StepName.COMPLETED
+
+
+# --- what can bring the next step -----------------------------------------------------------------
+
+VERSIONS = st.sampled_from([V("1.0"), V("2.0"), V("3.0")])
+MEMBERS = st.builds(
+    lambda name, installed, standing, seen, confirmed: replace(
+        member(name, standing=standing),
+        installed=installed,
+        seen=seen,
+        operating_revision=confirmed,
+    ),
+    st.sampled_from("abcd"),
+    VERSIONS,
+    st.sampled_from(Standing),
+    st.sampled_from([0, 6, 9]),
+    st.sampled_from([0, 6, 9]),
+)
+
+
+@st.composite
+def records(draw):
+    acting = draw(VERSIONS)
+    return record(
+        str(acting),
+        floor=draw(VERSIONS.filter(lambda floor: floor >= acting)),
+        data=draw(VERSIONS.filter(lambda data: data <= acting)),
+        raised_revision=6,
+        settled_revision=draw(st.sampled_from([5, 6])),
+        floor_revision=draw(st.sampled_from([6, 9])),
+        upgrade=draw(st.sampled_from([None, Upgrade("1.0", 0), Upgrade(str(acting), 0)])),
+    )
+
+
+@settings(max_examples=1500)
+@given(records(), st.lists(MEMBERS, max_size=4), st.lists(MEMBERS, min_size=1, max_size=6))
+def test_a_change_that_was_not_awaited_brings_no_step(the_record, members, changes):
+    now = snapshot(the_record, *members)
+    waits_for = None
+    for changed in changes:
+        if next_step(now, 0, Progress()) is not None:
+            return
+        if waits_for is None:
+            waits_for = awaited(now)
+        may = may_bring_step(now, waits_for, changed.id, changed)
+        now = replace(now, members={**now.members, changed.id: changed})
+        if may:
+            waits_for = None
+        else:
+            assert next_step(now, 0, Progress()) is None
+
+
+def test_of_all_that_report_only_the_awaited_one_can_bring_the_next_step():
+    unsettled = record("2.0", raised_revision=9, upgrade=Upgrade("1.0", 0))
+    silent = [member(name, "2.0", operating_revision=5) for name in "abc"]
+    now = snapshot(unsettled, *silent)
+    assert awaited(now) == "a"
+    assert not may_bring_step(now, "a", "c", member("c", "2.0", operating_revision=9))
+    assert may_bring_step(now, "a", "a", member("a", "2.0", operating_revision=9))
+    assert may_bring_step(now, "a", "c", None)
+
+
+@pytest.mark.parametrize("order", [list, reversed])
+def test_in_whatever_order_they_report_few_of_them_are_the_awaited_one(order):
+    unsettled = record("2.0", raised_revision=9, upgrade=Upgrade("1.0", 0))
+    ids = [f"n{number:03}" for number in range(400)]
+    silent = [member(name, "2.0", operating_revision=5) for name in ids]
+    now, hits = snapshot(unsettled, *silent), 0
+    waits_for = awaited(now)
+    for name in order(ids):
+        spoken = member(name, "2.0", operating_revision=9)
+        now = replace(now, members={**now.members, name: spoken})
+        if name == waits_for:
+            waits_for, hits = awaited(now), hits + 1
+    assert waits_for is None
+    assert hits < 40
+
+
+def test_with_nothing_under_way_newer_software_is_what_matters():
+    now = snapshot(record("2.0"), member("a", "2.0"))
+    assert awaited(now) == ""
+    assert not may_bring_step(now, "", "b", member("b", "2.0"))
+    assert may_bring_step(now, "", "b", member("b", "3.0"))
+
+
+def test_during_a_rollout_it_waits_for_one_that_is_old():
+    now = snapshot(record("1.0", upgrade=Upgrade("1.0", 0)), member("a", "2.0"), member("b", "1.0"))
+    assert awaited(now) == "b"
+    assert not may_bring_step(now, "b", "a", member("a", "3.0"))
+    assert may_bring_step(now, "b", "a", member("a", "1.0"))

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from random import Random
 
-from peerupgrade.core.effects import CallStore, Tell
+from peerupgrade.core.effects import CallStore, Memory, Tell, Timer, TimerFired
 from peerupgrade.core.gossip.machine import Gossip, GossipConfig
 from peerupgrade.core.gossip.packets import Digest, Heartbeat, Table
+from peerupgrade.core.membership import NodeConfig
+from peerupgrade.core.node import MastershipConfig, Node
 from peerupgrade.core.requests import Failed, Seeds, SeedsFound
 from peerupgrade.core.timers import Timers
-from tests.core.builders import V
+from tests.core.builders import V, member, record, snapshot
 
 HERE, THERE, FAR = "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"
 ME = Heartbeat("a", 1, 0, V("1.0"), V("0"), HERE)
@@ -65,15 +67,55 @@ def test_admitted_anew_it_asks_at_once_for_others_may_have_come_meanwhile():
     assert introduced(gossip.replied(2.5, SeedsFound((FAR,)))) == [FAR]
 
 
-def test_now_and_then_it_looks_for_members_that_it_has_not_heard_of():
+def test_who_has_found_somebody_asks_the_store_no_more():
     gossip = found(started())
-    assert len(probed(gossip, 200.0)) == 4  # not more: the store is asked by every node
-    assert introduced(gossip.replied(200.0, SeedsFound((THERE, HERE)))) == []
-    assert introduced(gossip.replied(200.0, SeedsFound((FAR, THERE)))) == [FAR]
+    assert probed(gossip, 300.0) == []
 
 
-def test_a_node_that_was_alone_finds_who_did_not_find_it():
+def test_who_was_alone_asks_the_store_no_more():
     gossip = started()
     assert introduced(gossip.replied(0.0, SeedsFound(()))) == []
-    assert probed(gossip, 70.0)
-    assert introduced(gossip.replied(70.0, SeedsFound((FAR,)))) == [FAR]
+    assert probed(gossip, 300.0) == []
+
+
+def members(*addresses):
+    return {at: member(at, gossip=at) for at in addresses} | {"b": member("b", gossip=THERE)}
+
+
+def test_a_master_meets_members_that_it_has_not_heard_of():
+    gossip = found(started())
+    assert introduced(gossip.meet(2.0, members(FAR))) == [FAR]
+    assert introduced(gossip.meet(61.0, members(FAR))) == []
+    assert introduced(gossip.meet(62.0, members(FAR))) == [FAR]
+    assert introduced(gossip.meet(200.0, members(""))) == []
+
+
+def test_a_master_meets_a_few_of_many_at_a_time():
+    gossip = found(started())
+    many = [f"10.0.1.{number}:1" for number in range(100)]
+    first, second = (introduced(gossip.meet(at, members(*many))) for at in (2.0, 62.0))
+    assert len(set(first)) == 6
+    assert set(first) != set(second)
+
+
+def node(name, address):
+    """A core node that has been admitted, with gossip."""
+    made = Node(
+        NodeConfig(name, V("1.0"), V("0")),
+        MastershipConfig(),
+        Memory(),
+        Random(1),
+        gossiping=GossipConfig(address),
+    )
+    made.gossip.says(0.0, replace(ME, id=name, address=address))
+    return made
+
+
+def test_a_node_that_is_master_meets_them_when_it_probes():
+    one, fired = node("a", HERE), TimerFired(Timer.PROBE, 0)
+    for is_master in (False, True):
+        if is_master:
+            one.master.epoch, one.master.snapshot = 1, snapshot(record(), *members(FAR).values())
+        token = one.timers.set(Timer.PROBE, 1.0).token
+        effects = one.handle(1.0, replace(fired, token=token))
+        assert (FAR in introduced(effects)) is is_master

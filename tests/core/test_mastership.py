@@ -52,6 +52,24 @@ def test_a_majority_decides(servers, votes):
     assert quorum(servers) == votes
 
 
+def contends_at_s(mastership, master, *beats_s):
+    """When a node that becomes a member at 0 asks for the lock."""
+    effects = mastership.set_eligible(0.0, True, master)
+    for at_s in beats_s:
+        effects = mastership.heard_beat(at_s, Beat(5, 5, 1, 1, 3000)) or effects
+    (timer,) = (e for e in effects if isinstance(e, SetTimer) and e.timer is Timer.CONTEND)
+    return timer.at_s
+
+
+@pytest.mark.parametrize(
+    ("master", "beats_s", "at_s"),
+    [("", [], 0.0), ("a", [], 0.0), ("b", [], 1.1), ("b", [0.9], 3.9), ("b", [0.1, 1.1], 4.1)],
+)
+def test_who_joins_gives_a_master_the_time_of_one_beat(master, beats_s, at_s):
+    mastership = Mastership("a", 1, 3.0, Random(1), Timers())
+    assert contends_at_s(mastership, master, *beats_s) == pytest.approx(at_s, abs=0.021)
+
+
 def test_a_hung_server_may_take_a_quarter_of_a_second_at_most():
     assert lock_timeout_s(3.0) == 0.25
     assert lock_timeout_s(1.0) == pytest.approx(0.1)

@@ -11,7 +11,7 @@ that do not tell everyone else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -31,7 +31,7 @@ from peerupgrade.core.gossip.packets import (
 )
 from peerupgrade.core.gossip.roster import Roster, is_present
 from peerupgrade.core.gossip.spreading import DIRECT_MAX, Queue, relays
-from peerupgrade.core.record import ClusterRecord, newer
+from peerupgrade.core.record import ClusterRecord, Member, newer
 from peerupgrade.core.requests import Reply, Seeds, SeedsFound
 from peerupgrade.core.timers import Timers
 
@@ -39,7 +39,8 @@ FANOUT = 3
 _TICK_S = 0.02  # between two rounds of handing on, while there is something to hand on
 _QUIET_S = 0.3  # so long after the last news two nodes may still differ because it is under way
 _SEEK_S = 2.0
-_SEEK_AGAIN_S = 60.0  # who was parted by the store, or joined while it was away, is found so
+_MEET_S = 60.0  # so often a master looks for members that its gossip does not know
+_MEET_MAX = 6  # of them at a time: each tells whom it knows
 _SECOND_WAY_S, _SECOND_WAY_EACH_S = 0.005, 0.00003  # what pub/sub needs, and for each subscriber
 _RECONNECT_EVERY = 10  # probes
 _FORGET_S = 60.0  # who has gone is shown so long
@@ -78,6 +79,7 @@ class Gossip:
     _changed_s: float = 0.0  # the roster, last
     _exchange_s: float = 0.0  # when tables may be exchanged again
     _seek_s: float = 0.0
+    _meet_s: float = 0.0
     _seeking: bool = False
     _introduced: bool = False  # somebody has told us everything
     _ticking: bool = False
@@ -178,13 +180,24 @@ class Gossip:
         if self.me is None:
             return []
         found = reply.addresses if isinstance(reply, SeedsFound) else None
-        if not self._seeking:
-            known = {heartbeat.address for heartbeat in self.roster.heartbeats.values()}
-            return self._introduce(tuple(one for one in found or () if one not in known))
         if found == () and not self.config.join:
             self._seeking = False  # whoever comes later will find us
         self._seek_s = now + _SEEK_S
         return self._introduce((*self.config.join, *(found or ())))
+
+    def meet(self, now: float, members: Mapping[str, Member]) -> list[Effect]:
+        """Whom the store has as members: those that were never heard of are told of us.
+
+        Only a master knows that without asking. So gossip that was parted becomes one again, as
+        does that of nodes that found nobody when they joined, and nobody asks the store for it.
+        """
+        if self.me is None or now < self._meet_s:
+            return []
+        self._meet_s = now + _MEET_S
+        known = self.roster.heartbeats
+        unmet = {m.id: m.gossip for m in members.values() if m.gossip and m.id not in known}
+        drawn = self._draw(tuple(unmet), _MEET_MAX)
+        return self._introduce(tuple(unmet[one] for one in drawn))
 
     def probe(self, now: float) -> list[Effect]:
         """The timer of the detector."""
@@ -388,9 +401,9 @@ class Gossip:
     # --- finding others ---------------------------------------------------------------------------
 
     def _seek(self, now: float) -> list[Effect]:
-        if now < self._seek_s:
+        if not self._seeking or now < self._seek_s:
             return []
-        self._seek_s = now + (_SEEK_S if self._seeking else _SEEK_AGAIN_S)
+        self._seek_s = now + _SEEK_S
         return [CallStore(Part.GOSSIP, Seeds(self._id, self.rng.getrandbits(32)), 0)]
 
     def _introduce(self, addresses: tuple[str, ...]) -> list[Effect]:

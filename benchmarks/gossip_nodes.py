@@ -1,22 +1,14 @@
-"""Several nodes that only gossip, in one process, with real sockets; told what to do by lines.
-
-It reads one JSON object a line and answers with one. All times are of CLOCK_MONOTONIC, which all
-processes of a machine share.
-"""
+"""Several nodes that only gossip, in one process, with real sockets: see `workers`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
 from random import Random
-from typing import Any
 
-import uvloop
-
+from benchmarks.workers import obey
 from peerupgrade.adapters.gossip_link import GossipLink
 from peerupgrade.core.effects import Effect, Emit, SetTimer, Tell, Timer, TimerFired
 from peerupgrade.core.gossip.machine import Gossip, GossipConfig
@@ -110,38 +102,36 @@ class Worker:
         self._nodes: dict[str, VirtualNode] = {}
         self._links: dict[str, GossipLink] = {}
 
-    async def make(self, ask: dict[str, Any]) -> dict[str, str]:
+    async def make(self, names: list[str], loss: float, interval_s: float) -> dict[str, str]:
         """Nodes with sockets; gives their addresses."""
-        for name in ask["names"]:
+        for name in names:
             link = await GossipLink.bind("127.0.0.1:0", "bench")
-            node = VirtualNode(name, link, ask["loss"], ask["interval_s"])
+            node = VirtualNode(name, link, loss, interval_s)
             await link.start(node.heard)
             self._nodes[name], self._links[name] = node, link
         return {name: link.address for name, link in self._links.items()}
 
-    async def meet(self, ask: dict[str, Any]) -> int:
+    async def meet(self, addresses: dict[str, str]) -> int:
         """All of them know everybody from now on."""
-        beats = [
-            Heartbeat(name, 1, 1, _V1, _V1, address) for name, address in ask["addresses"].items()
-        ]
+        beats = [Heartbeat(name, 1, 1, _V1, _V1, address) for name, address in addresses.items()]
         for node in self._nodes.values():
             node.meet(beats)
         return len(beats)
 
-    async def install(self, ask: dict[str, Any]) -> float:
+    async def install(self, name: str, version: str) -> float:
         """One of them has other software; gives the moment."""
-        return self._nodes[ask["name"]].install(ask["version"])
+        return self._nodes[name].install(version)
 
-    async def seen(self, ask: dict[str, Any]) -> list[float | None]:
+    async def seen(self, name: str, version: str) -> list[float | None]:
         """When each node here knew of an installed version; None: not yet."""
-        key = (ask["name"], ask["version"])
-        return [n.installed_s.get(key) for n in self._nodes.values() if n.name != ask["name"]]
+        key = (name, version)
+        return [n.installed_s.get(key) for n in self._nodes.values() if n.name != name]
 
-    async def failed(self, ask: dict[str, Any]) -> list[float | None]:
+    async def failed(self, name: str) -> list[float | None]:
         """When each node here knew that one has failed; None: not yet."""
-        return [node.failed_s.get(ask["name"]) for node in self._nodes.values()]
+        return [node.failed_s.get(name) for node in self._nodes.values()]
 
-    async def counts(self, _ask: dict[str, Any]) -> dict[str, float]:
+    async def counts(self) -> dict[str, float]:
         """Since the beginning, of all nodes here."""
         events: Counter[str] = Counter()
         for node in self._nodes.values():
@@ -162,17 +152,5 @@ class Worker:
         }
 
 
-async def main() -> None:
-    worker = Worker()
-    reader = asyncio.StreamReader(limit=2**24)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-    while line := await reader.readline():
-        ask = json.loads(line)
-        answer = await getattr(worker, ask["do"])(ask)
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    uvloop.run(main())
+    obey(Worker)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgpack
 
+from benchmarks.peers import end, free_port
+
 HOW_TO_GET = "apt install serf"
 _JOIN_TIMEOUT_S = 60.0
+_SEEN_TIMEOUT_S = 30.0
 _JOINS_AT_ONCE = 10
 
 
@@ -28,7 +30,7 @@ class SerfAgent:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.bind, self.rpc = _free_port(), _free_port()
+        self.bind, self.rpc = free_port(), free_port()
         self.process: asyncio.subprocess.Process
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -41,9 +43,9 @@ class SerfAgent:
         """Begin, and listen to what it tells; another one may have taken a free port meanwhile."""
         async with asyncio.timeout(_JOIN_TIMEOUT_S):
             while not await self._try():
-                self.bind, self.rpc = _free_port(), _free_port()
+                self.bind, self.rpc = free_port(), free_port()
         self._ask("handshake", {"Version": 1})
-        self._ask("stream", {"Type": "member-join,member-update,member-failed,member-leave"})
+        self._ask("stream", {"Type": "member-join,member-update,member-failed,member-leave,user"})
         self._following = asyncio.create_task(self._follow())
 
     async def _try(self) -> bool:
@@ -71,6 +73,12 @@ class SerfAgent:
         self._ask("tags", {"Tags": {"v": value}, "DeleteTags": []})
         return began_s
 
+    def send_event(self, name: str) -> float:
+        """A user event; gives the moment."""
+        began_s = time.monotonic()
+        self._ask("event", {"Name": name, "Payload": b"2.0", "Coalesce": False})
+        return began_s
+
     def _ask(self, command: str, body: dict[str, Any]) -> None:
         head = msgpack.packb({"Command": command, "Seq": next(self._numbers)})
         self._writer.write(head + msgpack.packb(body))
@@ -81,8 +89,12 @@ class SerfAgent:
             now_s = time.monotonic()
             unpacker.feed(data)
             for item in unpacker:
-                if isinstance(item, dict) and "Members" in item and "Event" in item:
+                if not isinstance(item, dict) or "Event" not in item:
+                    continue
+                if "Members" in item:
                     self._hear(item, now_s)
+                elif "Name" in item:
+                    self.seen_s.setdefault(("user", _text(item["Name"])), now_s)
 
     def _hear(self, item: dict[str, Any], now_s: float) -> None:
         for member in item["Members"]:
@@ -96,19 +108,19 @@ class SerfAgent:
         """End it, at once."""
         self._following.cancel()
         self._writer.close()
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
+        await end(self.process)
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+async def to_last_agent(agents: Sequence[SerfAgent], key: tuple[str, str], began_s: float) -> float:
+    """Seconds until the last of these agents has seen something."""
+    async with asyncio.timeout(_SEEN_TIMEOUT_S):
+        while any(key not in agent.seen_s for agent in agents):
+            await asyncio.sleep(0.05)
+    return max(agent.seen_s[key] for agent in agents) - began_s
 
 
 @asynccontextmanager
