@@ -191,6 +191,11 @@ class Worker:
         if whole:
             await node.serve()
 
+    async def stop(self, name: str) -> int:
+        """One of them leaves."""
+        await self._nodes.pop(name).stop(leave=True)
+        return 0
+
     async def operating(self) -> list[str | None]:
         """At what each operates."""
         return [node.operating for node in self._nodes.values()]

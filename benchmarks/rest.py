@@ -42,7 +42,7 @@ _EXTENSIONS_PER_S = 3 / _TTL_S
 
 async def run(run: Run) -> Figures:
     figures: dict[str, float] = {}
-    length_s = max(2.0, _LENGTH_S * run.scale)
+    length_s, settle_s = (max(2.0, one * run.scale) for one in (_LENGTH_S, _SETTLE_S))
     sizes = run.nodes(_NODES)
     for turn in run.each(len(sizes), "at rest"):
         nodes = sizes[turn]
@@ -51,11 +51,11 @@ async def run(run: Run) -> Figures:
             gathered(place, nodes, run.processes(_PROCESSES), whole=True) as crowd,
         ):
             await form(crowd, whole=True, lock_ttl_s=_TTL_S)
-            await asyncio.sleep(_SETTLE_S)
+            await asyncio.sleep(settle_s)
             for name, value in (await _measured(crowd, length_s)).items():
                 figures[f"{name}_{nodes}"] = value
     async with agents(_AGENTS) as pids:
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(settle_s)
         figures["agent_cpu_share"] = await cpu_share(pids, length_s)
         figures["agent_memory_mib"] = memory_mib(pids)
     return figures
