@@ -31,7 +31,6 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from peerupgrade import __version__
 from peerupgrade.errors import ConfigError, PeerUpgradeError, UnavailableError
 
 Kind = Literal["tcp", "unix", "sentinel", "cluster"]
@@ -54,7 +53,7 @@ _POOL_SIZE = 8
 _MAX_HOPS = 5  # redirections followed before a cluster is taken to be confused
 _DEAD_PEER_S = 3
 # What servers show of a client. The library's default reads its own package's files each time.
-_WHO = DriverInfo("peerupgrade", __version__)
+_WHO = DriverInfo("peerupgrade", lib_version=None)
 
 
 @dataclass(frozen=True)
