@@ -12,7 +12,7 @@ keep what they keep in memory (/dev/shm where there is one): a disk would only a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -160,7 +160,7 @@ async def one_raise(crowd: Crowd, version: str, quiet_s: float) -> dict[str, flo
 def _stages(marks: Mapping[str, Mapping[str, float]], last: str) -> dict[str, float]:
     began_s = marks[last]["asked"]
     reached_s = {
-        name: _last(marks.values(), f"saw {last}" if what == "saw" else what)
+        name: last_mark(marks.values(), f"saw {last}" if what == "saw" else what)
         for name, what in _STAGES
     }
     reached_s["store"] = marks[last]["admitted"]
@@ -174,7 +174,8 @@ def _stages(marks: Mapping[str, Mapping[str, float]], last: str) -> dict[str, fl
     return found
 
 
-def _last(marks: Sequence[Mapping[str, float]], what: str) -> float:
+def last_mark(marks: Iterable[Mapping[str, float]], what: str) -> float:
+    """When something happened to the last node that it happened to."""
     return max(one[what] for one in marks if what in one)
 
 

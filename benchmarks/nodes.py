@@ -62,7 +62,7 @@ class Notes:
         self.claimed_s = 0.0
         self.admitted_s = 0.0
         self.calls: Counter[str] = Counter()
-        self.deaf = False
+        self.deaf_to = ""  # the records of this version, when they come by pub/sub
         self.after: dict[str, Callable[[], None]] = {}  # committed step -> what to do then
 
     def mark(self, version: Version | str | None, what: str) -> None:
@@ -109,7 +109,7 @@ def _nothing() -> None:
 
 
 class NotedBus:
-    """A bus that notes, and that can be made deaf to records."""
+    """A bus that notes, and that can be deaf to some records."""
 
     def __init__(self, bus: Bus, notes: Notes) -> None:
         self._bus, self._notes = bus, notes
@@ -121,7 +121,7 @@ class NotedBus:
     def _heard(self, hear: Callable[[Heard], None], heard: Heard) -> None:
         match heard:
             case RecordHeard(record):
-                if self._notes.deaf:
+                if str(record.acting) == self._notes.deaf_to:
                     return
                 self._notes.mark(record.acting, "settled" if record.settled else "heard")
             case MemberHeard(id=name, member=member) if member is not None:
@@ -191,6 +191,11 @@ class Worker:
         if whole:
             await node.serve()
 
+    async def stop(self, name: str) -> int:
+        """One of them leaves."""
+        await self._nodes.pop(name).stop(leave=True)
+        return 0
+
     async def operating(self) -> list[str | None]:
         """At what each operates."""
         return [node.operating for node in self._nodes.values()]
@@ -245,10 +250,10 @@ class Worker:
 
     # --- faults -----------------------------------------------------------------------------------
 
-    async def deafen(self, deaf: bool) -> int:
-        """No node here hears records on pub/sub, or all do again."""
+    async def deafen_to(self, version: str) -> int:
+        """No node here hears records of this version on pub/sub; "": all are heard again."""
         for notes in _notes.values():
-            notes.deaf = deaf
+            notes.deaf_to = version
         return 0
 
     async def after(self, step: str, kill: str, pid: int) -> int:

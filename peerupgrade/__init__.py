@@ -10,8 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from peerupgrade.version import __version__
-
 if TYPE_CHECKING:
     from peerupgrade.data.collection import Collection, Record
     from peerupgrade.errors import (
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from peerupgrade.runtime.node import Node
     from peerupgrade.runtime.steps import StepContext
     from peerupgrade.settings import Settings
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Collection",

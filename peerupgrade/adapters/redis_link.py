@@ -32,7 +32,6 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from peerupgrade.errors import ConfigError, PeerUpgradeError, UnavailableError
-from peerupgrade.version import __version__
 
 Kind = Literal["tcp", "unix", "sentinel", "cluster"]
 Address = tuple[str, int]
@@ -54,7 +53,7 @@ _POOL_SIZE = 8
 _MAX_HOPS = 5  # redirections followed before a cluster is taken to be confused
 _DEAD_PEER_S = 3
 # What servers show of a client. The library's default reads its own package's files each time.
-_WHO = DriverInfo("peerupgrade", __version__)
+_WHO = DriverInfo("peerupgrade", lib_version=None)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from math import isfinite
 
 import pytest
 
@@ -24,6 +25,52 @@ def test_the_list_names_each_with_its_goals(capsys):
         assert f"{name:<28}{one.about}" in out
         assert f"lasts {one.lasts}" in out
         assert all(f"goal: {goal}" in out for goal in one.goals)
+
+
+SMALL = ["--nodes", "3", "--trials", "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("convergence", ["--nodes", "3,21", "--trials", "2", "--processes", "2"]),
+        ("convergence_without_store", SMALL),
+        ("failover", ["--trials", "1"]),
+        ("join", SMALL),
+        ("rest", ["--nodes", "3", "--scale", "0.1"]),
+        ("soak", ["--nodes", "3", "--scale", "0.003"]),
+        ("startup", ["--trials", "2"]),
+    ],
+)
+def test_each_of_a_cluster_measures_what_it_says_at_a_small_size(tmp_path, capsys, name, options):
+    assert main([name, *options, "--out", str(tmp_path / "kept")]) == 0
+    kept = json.loads((tmp_path / "kept/figures.json").read_text())["figures"]
+    samples = json.loads((tmp_path / "kept/samples.json").read_text())
+    for wanted in MEASURED[name]:
+        found = [figure for figure in kept if re.fullmatch(wanted, figure)]
+        assert found, f"{wanted}: only {sorted(kept)}"
+        assert all(isfinite(kept[figure]) for figure in found)
+    assert all(values for values in samples.values())
+    assert "all of it is in" in capsys.readouterr().out
+
+
+MEASURED = {
+    "convergence": [
+        r"raise_\d+_median_ms",
+        r"stage_settled_\d+_p99_ms",
+        r"limit_redis_py_\d+_max_ms",
+    ],
+    "convergence_without_store": ["gossip_3_median_ms"],
+    "failover": [
+        "epoch_idle_sigkill_median_ms",
+        "raise_at_floor_sigstop_max_ms",
+        "epoch_graceful.*",
+    ],
+    "join": ["join_3_median_ms", "join_3_of_bare_loop", "store_commands_per_node_3"],
+    "rest": ["store_commands_s_3", "packets_per_node_s_3", "agent_memory_mib"],
+    "soak": ["memory_growth_mib", "files_growth", "tasks_growth", "upgrades"],
+    "startup": ["import_of_python", "help_median_ms"],
+}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +115,16 @@ def test_samples_are_kept_raw_and_drawn(tmp_path, capsys):
     assert json.loads((tmp_path / "samples.json").read_text()) == run.samples
     assert is_picture(tmp_path / "distribution.png")
     assert is_picture(tmp_path / "growth.png")
+
+
+def test_convergence_without_the_store_is_another_benchmark(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["scale", "--without-store"])
+    assert ended.value.code == 2
+    assert "--without-store is an option of convergence" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["convergence", "--without-store", "--store", "redis://127.0.0.1"])
+    assert "means nothing to convergence_without_store" in capsys.readouterr().err
 
 
 def test_an_option_that_means_nothing_to_it_is_refused(capsys):
