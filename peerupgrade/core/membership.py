@@ -246,7 +246,7 @@ class Membership:
 
     def heard_excluded(self, node_id: str, incarnation: int) -> list[Effect]:
         """S8: an excluded incarnation never operates again."""
-        if node_id != self.config.id or incarnation != self.incarnation or not self._registered:
+        if node_id != self.config.id or incarnation != self.admitted_as or not self._registered:
             return []
         self._registered = False
         return self._suspend(NodeState.EXCLUDED, "it was excluded; start it again")
