@@ -50,6 +50,10 @@ class StepName(StrEnum):
     AUDITED = "audited"
     CONVERTED = "converted"
     COMPLETED = "completed"
+    TURN_GIVEN = "turn given"
+    TURN_ENDED = "turn ended"
+    ROLLOUT_PAUSED = "rollout paused"
+    ROLLOUT_ENDED = "rollout ended"
 
 
 @dataclass(frozen=True, slots=True)
