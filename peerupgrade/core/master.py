@@ -161,7 +161,14 @@ class Master:
             return self.read_again(now)
         return []
 
-    def saw_doubt(self, now: float, doubt: int) -> None:
+    def heard_doubt(self, now: float, doubt: int) -> list[Effect]:
+        """The node itself came across a doubt: the copy may be from before that began."""
+        if doubt == self._doubt:
+            return []
+        self._saw_doubt(now, doubt)
+        return self.read_again(now) if self.epoch else []
+
+    def _saw_doubt(self, now: float, doubt: int) -> None:
         """R16 by the node's own clock, too: the server's may jump."""
         if doubt != self._doubt:
             self._doubt, self._doubt_since_s = doubt, now
@@ -194,7 +201,7 @@ class Master:
                 record = snapshot.record
                 self._data_read = record.raised_revision if record and record.settled else 0
                 if not snapshot.verified:
-                    self.saw_doubt(now, snapshot.quarantine_until_ms)
+                    self._saw_doubt(now, snapshot.quarantine_until_ms)
             case Done(view, durable):
                 assert isinstance(request, Commit)
                 return self._committed(now, request, view.record, durable)

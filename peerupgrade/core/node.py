@@ -157,7 +157,7 @@ class Node:
         effects = self.mastership.set_eligible(now, self.membership.registered)
         view = self.membership.view
         if view is not None and view.doubt:
-            self.master.saw_doubt(now, view.doubt)
+            effects += self.master.heard_doubt(now, view.doubt)
         if self.master.fenced and self.master.epoch == self.mastership.epoch != 0:
             effects += self.mastership.resign(now, self.lock.ttl_s / 3)
         cedes = self.master.lacks_steps or self.master.gives_way

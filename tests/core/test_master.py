@@ -125,6 +125,17 @@ def test_a_doubt_lasts_as_long_by_the_masters_own_clock():
     assert commit.repair
 
 
+def test_a_copy_from_before_a_doubt_began_is_read_again_once_the_node_comes_across_the_doubt():
+    """Who told of it was not heard: both subscriptions had just been made anew."""
+    before = snapshot(record(identity=""), member("a"), quarantine_until_ms=500)
+    master, effects = began(before)
+    assert requested(effects) == []
+    assert requested(master.heard_doubt(1.0, 700)) == [ReadAll()]
+    master, _ = began(before)
+    assert requested(master.heard_doubt(1.0, 500)) == []
+    assert Master(Timers()).heard_doubt(1.0, 700) == []
+
+
 # --- shared data ----------------------------------------------------------------------------------
 
 
