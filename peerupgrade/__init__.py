@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from peerupgrade.runtime.node import Node
     from peerupgrade.runtime.steps import StepContext
+    from peerupgrade.runtime.turns import TurnContext
     from peerupgrade.settings import Settings
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "StaleVersionError",
     "StepContext",
     "SuspendedError",
+    "TurnContext",
     "UnavailableError",
     "VersionError",
     "__version__",
@@ -53,6 +55,7 @@ _HOMES = {
     "Record": "peerupgrade.data.collection",
     "Settings": "peerupgrade.settings",
     "StepContext": "peerupgrade.runtime.steps",
+    "TurnContext": "peerupgrade.runtime.turns",
 }
 
 

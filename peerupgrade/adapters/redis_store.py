@@ -67,6 +67,7 @@ from peerupgrade.core.requests import (
     Seeds,
     SeedsFound,
     SetHold,
+    SetRollout,
     TakeSlot,
     Unverified,
     View,
@@ -94,6 +95,7 @@ _NAMES: Mapping[type[Request], str] = {
     Exclude: "exclude",
     SetHold: "hold",
     ReleaseHold: "hold",
+    SetRollout: "set_rollout",
     TakeSlot: "take_slot",
     ReturnSlot: "return_slot",
     Claim: "claim",
@@ -116,7 +118,8 @@ _PLAIN: Mapping[str, Callable[[View], Reply]] = {
     "fenced": Fenced,
 }
 _HINT = "see whether another program uses the same keys"
-_PROMISES = (SetHold, ReleaseHold, Exclude, TakeSlot)  # acknowledged only once they are durable
+# Acknowledged only once they are durable.
+_PROMISES = (SetHold, ReleaseHold, SetRollout, Exclude, TakeSlot)
 _DURABLE = (*_PROMISES, Claim, Commit)
 _SLOT = "_slot:"
 

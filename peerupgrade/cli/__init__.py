@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _app() -> App:
     from cyclopts import App, Group
 
-    from peerupgrade.cli import data, keyring, upgrade
+    from peerupgrade.cli import data, keyring, rollout, upgrade
     from peerupgrade.cli.cluster import history, status, why
     from peerupgrade.cli.demo import demo
     from peerupgrade.cli.deploy import can_deploy
@@ -133,10 +133,23 @@ def _app() -> App:
         keys.command(change_keys)
     app.command(keys)
     upgrading = App(
-        name="upgrade", group=change, help="An upgrade before it happens.", help_epilogue=""
+        name="upgrade",
+        group=change,
+        help="An upgrade: before it happens, and driven by the cluster.",
+        help_epilogue="",
     )
-    upgrading.command(upgrade.plan)
-    upgrading.command(upgrade.rehearse)
+    for command in (upgrade.plan, upgrade.rehearse):
+        upgrading.command(command)
+    for command in (
+        rollout.start,
+        rollout.status,
+        rollout.pause,
+        rollout.resume,
+        rollout.retry,
+        rollout.skip,
+        rollout.abort,
+    ):
+        upgrading.command(command)
     app.command(upgrading)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")
     return app

@@ -161,7 +161,7 @@ def progress_text(one: Json) -> str:
     """One collection: a bar while it is being converted, and what needs somebody."""
     parts = [f"{one['records']} records"]
     if one["left"] or one["parked"]:
-        parts.append(f"{_bar(one['done'])} in format {plain(one['format'])}")
+        parts.append(f"{share_bar(one['done'])} in format {plain(one['format'])}")
     else:
         parts.append(f"all in format {plain(one['format'])}")
     if one["remaining_s"] is not None:
@@ -170,14 +170,15 @@ def progress_text(one: Json) -> str:
     return ", ".join(parts)
 
 
-def _bar(share: float) -> str:
+def share_bar(share: float) -> str:
+    """A bar and percent; `share`: from 0 to 1."""
     done = int(share * _BAR_CHARS)
     return f"[{'#' * done}{'.' * (_BAR_CHARS - done)}] {share:.0%}"
 
 
 def _step_text(one: Json) -> str:
     """One of the application's own steps."""
-    parts = [f"{plain(one['version'])} {plain(one['name'])}: {_bar(one['done'])}"]
+    parts = [f"{plain(one['version'])} {plain(one['name'])}: {share_bar(one['done'])}"]
     if one["failure"]:
         parts.append(f"failed: {plain(one['failure'])}")
     elif one["remaining_s"] is not None:

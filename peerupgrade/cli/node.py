@@ -14,6 +14,7 @@ from peerupgrade.cli.installed import read_version
 from peerupgrade.cli.programs import run_program
 from peerupgrade.cli.show import print_message
 from peerupgrade.cli.sources import Extra, Resolved, has_password, pairs, resolve, types
+from peerupgrade.cli.turns import turn_commands
 from peerupgrade.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def node(
 
     resolved = resolve(given, config)
     settings = resolved.settings_with(asyncio.run(_installed(resolved)))
-    return run_agent(settings, read_installed, _on_acting(resolved.extra.on_acting_command))
+    on_acting = _on_acting(resolved.extra.on_acting_command)
+    return run_agent(settings, read_installed, on_acting, turn_commands(resolved.extra))
 
 
 def _on_acting(command: str) -> OnActing | None:

@@ -43,6 +43,13 @@ class Extra:
         on_acting_command: run, without a shell, before the node operates at a version, with
             PEERUPGRADE_ACTING and PEERUPGRADE_PREVIOUS in its environment; it ends when the
             program beside the node behaves so, and the node confirms after it.
+        drain_command, install_command, restart_command, verify_command, undrain_command: run,
+            without a shell, in this node's turn of a rollout, with PEERUPGRADE_STEP,
+            PEERUPGRADE_VERSION (to be installed) and PEERUPGRADE_BEFORE in the environment;
+            without install_command a person installs, and says so by SIGHUP.
+        step_timeout_s: how long each of these may take; then it is killed, and has failed.
+        look_command: run with the same environment when the end of this process has cut a step
+            short: exit status 0 says that it was done, 1 that it was not; else a person decides.
         store_file: file that has the URL of the store.
         token_file: file that has the token.
     """
@@ -50,6 +57,13 @@ class Extra:
     installed_command: str = ""
     installed_package: str = ""
     on_acting_command: str = ""
+    drain_command: str = ""
+    install_command: str = ""
+    restart_command: str = ""
+    verify_command: str = ""
+    undrain_command: str = ""
+    step_timeout_s: float = 600.0
+    look_command: str = ""
     store_file: str = ""
     token_file: str = ""
 

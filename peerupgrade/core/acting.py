@@ -52,6 +52,10 @@ class StepName(StrEnum):
     AUDITED = "audited"
     CONVERTED = "converted"
     COMPLETED = "completed"
+    TURN_GIVEN = "turn given"
+    TURN_ENDED = "turn ended"
+    ROLLOUT_PAUSED = "rollout paused"
+    ROLLOUT_ENDED = "rollout ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def awaited(snapshot: Snapshot) -> str | None:
     record, members = snapshot.record, snapshot.members.values()
     if record is None or record.acting is None or not snapshot.verified:
         return None
-    if record.raising and not record.settled:
+    if record.rollout is not None or (record.raising and not record.settled):
         return None
     if record.raising or not record.settled:
         found = raise_blockers(snapshot, 0) if record.raising else settle_blockers(snapshot)

@@ -50,6 +50,15 @@ class Code(StrEnum):
     BEFORE_STEP = "before_step"
     MIGRATION = "migration"
     SUSPENDED = "suspended"
+    ROLLOUT = "rollout"
+    ROLLOUT_PAUSED = "rollout_paused"
+    TURN_NOT_BEGUN = "turn_not_begun"
+    STEP_RUNS = "step_runs"
+    STEP_MANUAL = "step_manual"
+    STEP_FAILED = "step_failed"
+    STEP_UNKNOWN = "step_unknown"
+    MEMBER_DOWN = "member_down"
+    BUDGET_SPENT = "budget_spent"
 
 
 _ABOUT_MEMBERS = frozenset(
@@ -62,6 +71,9 @@ _ABOUT_MEMBERS = frozenset(
         Code.NOT_CONFIRMED,
         Code.CALLBACK_FAILED,
         Code.NOT_ATTACHED,
+        Code.TURN_NOT_BEGUN,
+        Code.STEP_RUNS,
+        Code.MEMBER_DOWN,
     }
 )
 
@@ -460,7 +472,10 @@ def version_blockers(snapshot: Snapshot) -> list[Blocker]:
 
 
 def all_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
-    """The ledger: every reason that the store's state shows; empty when nothing is unfinished."""
+    """Every reason that the store's state shows, but for those of a rollout: see `ledger`.
+
+    Empty when nothing is unfinished.
+    """
     record = snapshot.record
     if record is None or record.acting is None or not snapshot.verified:
         return raise_blockers(snapshot, now_ms)

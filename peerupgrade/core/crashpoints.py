@@ -18,6 +18,7 @@ from peerupgrade.core.effects import (
     Effect,
     Remember,
     RunSteps,
+    RunTurnStep,
     Switch,
 )
 from peerupgrade.core.requests import (
@@ -48,6 +49,7 @@ _LOCAL = {
     Drain: "drain",
     RunSteps: "preparation",
     ConvertRecords: "codec",
+    RunTurnStep: "turn",
 }
 
 

@@ -8,6 +8,7 @@ An effect that can fail names the input that reports it:
     Tell           -> nothing: a packet may be lost
     WatchMembers   -> HeardOn(Subscribed)   SetTimer   -> TimerFired
     ConvertRecords -> RecordsConverted
+    RunTurnStep    -> TurnStepEnded
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TypeAlias
 
 from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.pace import Felt
-from peerupgrade.core.record import ClusterRecord, Job
+from peerupgrade.core.record import ClusterRecord, Job, Work
 from peerupgrade.core.requests import (
     Conversion,
     Heard,
@@ -41,6 +42,7 @@ class Memory:
     incarnation: int = 0
     record: ClusterRecord | None = None  # the newest that it has applied
     epoch: int = 0  # the highest that it has heard of
+    work: Work | None = None  # of its newest turn in a rollout
 
 
 class Part(StrEnum):
@@ -169,6 +171,24 @@ class ConvertRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """A step of this node's turn in a rollout.
+
+    `look`: it may have run already: do not run it, find out whether it was done.
+    """
+
+    work: Work
+    look: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunTurnStep:
+    """Run a step; the node's installed version is read again before its end is told."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Send a packet to another node; it may not arrive."""
 
@@ -201,6 +221,7 @@ Effect: TypeAlias = (
     | RunSteps
     | StopSteps
     | ConvertRecords
+    | RunTurnStep
     | Tell
     | Emit
     | Stopped
@@ -317,6 +338,24 @@ class RecordsConverted:
     felt: Felt
 
 
+class StepOutcome(StrEnum):
+    """What became of a step, or what was seen of it."""
+
+    DONE = "done"
+    NOT_DONE = "not done"  # seen: it may run
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStepEnded:
+    """A step has run, or was looked at; `note`: what it said."""
+
+    order: Order
+    outcome: StepOutcome
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """The first input."""
@@ -363,6 +402,7 @@ Input: TypeAlias = (
     | StepsDone
     | StepsFailed
     | RecordsConverted
+    | TurnStepEnded
     | Start
     | InstalledChanged
     | SetAway

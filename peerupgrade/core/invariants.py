@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from peerupgrade.core.progress import has_steps
-from peerupgrade.core.record import ClusterRecord, Job, Member, Standing, StepState
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Job,
+    Member,
+    Standing,
+    StepState,
+    TurnStep,
+    Work,
+)
 from peerupgrade.core.versions import Version
 
 
@@ -255,4 +263,25 @@ def steps_have_run(job: Job, members: Iterable[Member], steps: Iterable[StepStat
     for version in sorted(wanted - done):
         if job.covers(job.phase, version):
             return f"S17: the steps ({job.phase}) for {version} have not succeeded"
+    return None
+
+
+def drained_first(node_id: str, member: Member | None, *, operates: bool) -> str | None:
+    """S18: nothing is installed on a node that is not drained. `member`: None while in doubt."""
+    if operates:
+        return f"S18: something is installed on {node_id} while it operates"
+    if member is not None and member.standing is Standing.SERVING:
+        return f"S18: something is installed on {node_id}, which serves by the store's word"
+    return None
+
+
+def step_ran_once(
+    node_id: str, ended: Collection[tuple[str, TurnStep, int]], work: Work
+) -> str | None:
+    """S19: a step that has ended never runs again, but for a question.
+
+    `ended`: turn, step and attempt of all.
+    """
+    if work.step is not TurnStep.VERIFY and (work.turn, work.step, work.attempt) in ended:
+        return f"S19: {work.step} runs again on {node_id}, in turn {work.turn}"
     return None

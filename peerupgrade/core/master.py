@@ -1,4 +1,4 @@
-"""What a node does while it is master: watch the members, decide, commit.
+"""What a node does while it is master: watch the members, decide, commit, take slots.
 
 Theory of operation: the master keeps a copy of the store's state, fed by the members' channel, and
 reads everything again when it missed a change. From that copy `acting.next_step` decides; the store
@@ -46,9 +46,13 @@ from peerupgrade.core.requests import (
     Fenced,
     MemberHeard,
     ReadAll,
+    Refused,
     Reply,
     Request,
+    ReturnSlot,
+    TakeSlot,
 )
+from peerupgrade.core.rollout import hands_over, rollout_step, slot_request, slots_after
 from peerupgrade.core.timers import Timers
 from peerupgrade.core.versions import Version
 
@@ -68,6 +72,7 @@ class Master:
     epoch: int = 0
     fenced: bool = False
     lacks_steps: bool = False  # steps are due that only others have: one of them shall be master
+    gives_way: bool = False  # a rollout has come to this node: another one shall be master
     step_failure: str = ""
     snapshot: Snapshot | None = None
     _token: str = ""
@@ -89,6 +94,8 @@ class Master:
     _audited: frozenset[str] = frozenset()
     _proves: tuple[int, str] | None = None  # of what the pending commit proves that
     _data_durable_of: tuple[int, str] = (0, "")  # the replicas have all that was converted then
+    _sure: frozenset[str] = frozenset()  # whose slots were acknowledged to this mastership
+    _slots_not_before_s: float = 0.0
 
     # --- beginning and end ------------------------------------------------------------------------
 
@@ -102,6 +109,7 @@ class Master:
         self.snapshot, self._pending, self._watching = None, None, False
         self._steps_done = None
         self._data_read, self._audit_of, self._data_durable_of = 0, (0, ""), (0, "")
+        self._sure, self._slots_not_before_s, self.gives_way = frozenset(), 0.0, False
         self._not_before_s, self._deaf_until_s = 0.0, now + _AGAIN_S
         wake = self.timers.set(Timer.DECIDE, self._deaf_until_s)
         return [WatchMembers(True), wake, Emit("master", f"epoch {epoch}")]
@@ -187,6 +195,8 @@ class Master:
         if call != self._calls or self._pending is None:
             return []
         request, self._pending = self._pending, None
+        if isinstance(request, TakeSlot | ReturnSlot) and isinstance(reply, Done | Refused):
+            return self._slot_replied(now, request, done=isinstance(reply, Done))
         match reply:
             case All(snapshot):
                 self.snapshot, self._read_at_s = snapshot, now
@@ -197,12 +207,9 @@ class Master:
             case Done(view, durable):
                 assert isinstance(request, Commit)
                 return self._committed(now, request, view.record, durable)
-            case Audited(ended, older):
+            case Audited():
                 assert isinstance(request, Audit)
-                if older:  # it begins again once the counters know of it
-                    self._stale = True
-                elif ended:
-                    self._audited |= {request.collection}
+                self._looked_at(request.collection, reply)
             case Fenced():
                 self.fenced = True
                 return []
@@ -215,6 +222,26 @@ class Master:
                 self._stale = True
                 if not self._conflict_is_news(request):
                     return [self.timers.set(Timer.DECIDE, now + _RETRY_S)]
+        return self.decide(now)
+
+    def _looked_at(self, collection: str, audited: Audited) -> None:
+        if audited.older:  # it begins again once the counters know of it
+            self._stale = True
+        elif audited.ended:
+            self._audited |= {collection}
+
+    def _slot_replied(
+        self, now: float, request: TakeSlot | ReturnSlot, *, done: bool
+    ) -> list[Effect]:
+        """R29: what was acknowledged no failover forgets."""
+        assert self.snapshot is not None
+        self._sure -= {request.id}
+        if not done:  # too many are down, or not up yet: look again after a while
+            self._stale, self._slots_not_before_s = True, now + _AGAIN_S
+            return self.decide(now)
+        self.snapshot = slots_after(self.snapshot, request, self.store_now_ms(now))
+        if isinstance(request, TakeSlot):
+            self._sure |= {request.id}
         return self.decide(now)
 
     def _conflict_is_news(self, request: Request) -> bool:
@@ -256,12 +283,19 @@ class Master:
             return self._ask(ReadAll())
         if now < self._not_before_s:
             return [self.timers.set(Timer.DECIDE, self._not_before_s)]
-        step = next_step(self.snapshot, self.store_now_ms(now), self._progress())
+        now_ms = self.store_now_ms(now)
+        step = next_step(self.snapshot, now_ms, self._progress()) or rollout_step(
+            self.snapshot, now_ms, self._sure
+        )
         trusted_s = self._doubt_since_s + self.quarantine_s
         if step is not None and step.name is StepName.VERIFIED and now < trusted_s:
             return [self.timers.set(Timer.DECIDE, trusted_s)]
         if step is not None:
             return self._ask(self._commit(step))
+        self.gives_way = hands_over(self.snapshot)
+        slot = slot_request(self.snapshot, self._sure)
+        if slot is not None and now >= self._slots_not_before_s:
+            return self._ask(replace(slot, token=self._token, epoch=self.epoch))
         effects = self._follow_steps(now)
         if self._waits_for_data:
             return effects + self._watch_data(now)
@@ -348,10 +382,10 @@ class Master:
             moments.append(record.hold.until_ms)
         if not snapshot.verified:
             moments += [member.lease_until_ms for member in snapshot.members.values()]
+        awaited = [self._slots_not_before_s] if slot_request(snapshot, self._sure) else []
         ahead_ms = [moment - store_now_ms for moment in moments if moment > store_now_ms]
-        if not ahead_ms:
-            return []
-        return [self.timers.set(Timer.DECIDE, now + min(ahead_ms) / 1000 + 0.001)]
+        awaited += [now + ahead / 1000 + 0.001 for ahead in ahead_ms]
+        return [self.timers.set(Timer.DECIDE, min(awaited))] if awaited else []
 
     def _commit(self, step: Step) -> Commit:
         assert self.snapshot is not None

@@ -32,7 +32,7 @@ from peerupgrade.core.effects import (
     Switch,
     Timer,
 )
-from peerupgrade.core.record import ClusterRecord, Member, Phase, Standing, ahead, newer
+from peerupgrade.core.record import ClusterRecord, Member, Phase, Standing, Work, ahead, newer
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -61,6 +61,7 @@ _POLL_S = 0.5
 _SWITCH_RETRY_S = (1.0, 30.0)
 EARLIER_TOKENS = 8
 _NEVER = ("", -1, -1)
+_OUT_OF_SERVICE = "its turn in a rollout is under way"
 
 
 class NodeState(StrEnum):
@@ -93,6 +94,7 @@ class NodeConfig:
     collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # The application's own steps of an upgrade: for each phase the versions that have some.
     steps: Mapping[Phase, frozenset[Version]] = field(default_factory=dict)
+    installs: bool = False  # in its turn it installs by itself; else a person does
     bootstrap_expect: int = 1
     quarantine_s: float = 5.0
 
@@ -124,6 +126,7 @@ class _Reported:
     operating: Version | None = None
     operating_revision: int = 0
     failure: str = ""
+    work: Work | None = None
 
 
 @dataclass(slots=True)
@@ -180,6 +183,17 @@ class Membership:
     def standing(self) -> Standing:
         """What this node may do, by the store's last word and its own."""
         return self._standing
+
+    @property
+    def saving(self) -> bool:
+        """True while something is on its way to the disk."""
+        return self._wanted is not None
+
+    @property
+    def has_left(self) -> bool:
+        """R26: it does not operate, and the store knows that it does not serve."""
+        told = self._reported.standing is Standing.AWAY
+        return told and self._standing is Standing.AWAY and self.operating is None
 
     @property
     def incarnation(self) -> int:
@@ -246,7 +260,7 @@ class Membership:
 
     def heard_excluded(self, node_id: str, incarnation: int) -> list[Effect]:
         """S8: an excluded incarnation never operates again."""
-        if node_id != self.config.id or incarnation != self.incarnation or not self._registered:
+        if node_id != self.config.id or incarnation != self.admitted_as or not self._registered:
             return []
         self._registered = False
         return self._suspend(NodeState.EXCLUDED, "it was excluded; start it again")
@@ -282,10 +296,10 @@ class Membership:
         return []
 
     def stop(self, now: float, leave: bool) -> list[Effect]:
-        """End of the process: leave, or stay registered as away."""
+        """End of the process: leave, or stay registered as away; in its turn it does not leave."""
         if self._stop is not None:
             return []
-        self._stop = leave
+        self._stop = leave and not self._out_of_service
         effects = self._suspend(NodeState.STOPPED, "it is stopping")
         if not self._registered:
             return [*effects, Stopped()]
@@ -417,6 +431,7 @@ class Membership:
             operating=due.operating,
             operating_revision=due.operating_revision,
             failure=due.failure,
+            work=due.work,
         )
 
     def _due(self, record: ClusterRecord) -> _Reported:
@@ -427,9 +442,10 @@ class Membership:
         seen = told.seen
         if record.raising and remembered.revision >= record.floor_revision:
             seen = max(seen, record.floor_revision)
-        due = told
-        if (self._standing, seen, self.failure) != (told.standing, told.seen, told.failure):
-            due = replace(told, standing=self._standing, seen=seen, failure=self.failure)
+        due, work = told, self.memory.work
+        said = (told.standing, told.seen, told.failure, told.work)
+        if (self._standing, seen, self.failure, work) != said:
+            due = replace(told, standing=self._standing, seen=seen, failure=self.failure, work=work)
         confirmed = self.operating is not None and self.operating == remembered.acting
         if confirmed and not self._draining and told.operating_revision < record.raised_revision:
             due = replace(
@@ -461,6 +477,7 @@ class Membership:
             operating=self.operating if operates else None,
             operating_revision=remembered.revision if confirmed and remembered else 0,
             failure=self.failure,
+            work=self.memory.work,
             number=self._calls + 1,
             lease_ms=self.config.store_lease_ms,
             address=self.config.address,
@@ -560,7 +577,7 @@ class Membership:
             return self._given_up(request.token)
         asked_with = (request.installed, request.lowest)
         fresh = not self._registered or reply.incarnation != self.incarnation
-        was, self._standing = self._standing, reply.standing
+        was, self._standing = self._standing, self._standing_for(reply.standing)
         self._registered = True
         self._admit_again = asked_with != (self.config.installed, self.config.lowest)
         self._confirmed = record.doubt
@@ -570,11 +587,23 @@ class Membership:
         if fresh or was is not Standing.SERVING or not serves:
             self._reported = _Reported(reply.standing, seen=record.revision)
         effects = [] if serves else self._suspend(NodeState.STANDBY, reply.rule)
+        if self._standing is Standing.AWAY:
+            effects = self._suspend(NodeState.AWAY, _OUT_OF_SERVICE)
         if not fresh:
             return effects
         effects.append(Emit("admitted", f"incarnation {reply.incarnation}, {reply.standing}"))
         memory = replace(self._current, incarnation=reply.incarnation, admitted_token=request.token)
         return effects + self._remember(self._with_record(memory, record))
+
+    def _standing_for(self, granted: Standing) -> Standing:
+        """R26: what was begun on this node goes on before it serves again."""
+        stays = granted is Standing.SERVING and self._out_of_service
+        return Standing.AWAY if stays else granted
+
+    @property
+    def _out_of_service(self) -> bool:
+        work = self._current.work
+        return work is not None and work.out_of_service
 
     def _attached(self, request: Request, reply: Attached, asked_s: float) -> list[Effect]:
         assert isinstance(request, Attach)
@@ -590,7 +619,12 @@ class Membership:
         self._standing = member.standing
         self._registered = True
         self._reported = _Reported(
-            member.standing, 0, member.operating, member.operating_revision, member.failure
+            member.standing,
+            0,
+            member.operating,
+            member.operating_revision,
+            member.failure,
+            member.work,
         )
         attached = Emit("attached", "the store may have lost writes")
         memory = replace(self._current, incarnation=reply.incarnation, admitted_token=member.token)
@@ -604,6 +638,7 @@ class Membership:
                 request.operating,
                 request.operating_revision,
                 request.failure,
+                request.work,
             )
             self.lease_deadline_s = asked_s + self.config.lease_s
             if reply.view.record is not None:
@@ -651,6 +686,10 @@ class Membership:
         memory = self._current
         earlier = _earlier(memory, token)
         return self._remember(replace(memory, admitted_token=token, earlier=earlier))
+
+    def remember_work(self, work: Work) -> list[Effect]:
+        """How far this node is with its turn; it is acted on once it is on the disk."""
+        return self._remember(replace(self._current, work=work))
 
     def _remember(self, memory: Memory) -> list[Effect]:
         self._wanted = memory

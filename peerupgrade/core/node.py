@@ -40,6 +40,7 @@ from peerupgrade.core.effects import (
     SwitchFailed,
     Timer,
     TimerFired,
+    TurnStepEnded,
 )
 from peerupgrade.core.gossip.machine import Gossip, GossipConfig, carried
 from peerupgrade.core.gossip.packets import Heartbeat, Packet
@@ -61,6 +62,7 @@ from peerupgrade.core.requests import (
     Unverified,
 )
 from peerupgrade.core.timers import Timers
+from peerupgrade.core.turn import Walker
 
 _LOOK_S = 1.0  # so often at most does gossip make a node look at the store
 
@@ -88,6 +90,7 @@ class Node:
     mastership: Mastership = field(init=False)
     master: Master = field(init=False)
     converter: Converter = field(init=False)
+    walker: Walker = field(init=False)
     gossip: Gossip | None = None
     _said: tuple[object, ...] = ()  # what gossip was told of this node
     _looked_s: float = -inf  # when gossip last was a reason to look at the store
@@ -100,6 +103,7 @@ class Node:
         self.mastership.epoch_known = self.memory.epoch
         quarantine_s = self.config.quarantine_ms / 1000
         self.master = Master(self.timers, quarantine_s, self.config.steps)
+        self.walker = Walker(self.membership)
         self.converter = Converter(self.timers, self.config.collections, self.pace)
         if self.gossiping is not None:
             self.gossip = Gossip(self.gossiping, self.rng, self.timers)
@@ -125,6 +129,7 @@ class Node:
         if isinstance(event, StoreReplied) and isinstance(event.reply, Claimed):
             durable = event.reply.durable
         effects += self._follow_mastership(now, durable)
+        effects += self.walker.follow(now)
         if self.converter.formats:
             record = self.membership.memory.record
             due = self.membership.origin if self.converter.is_due(record) else None
@@ -141,6 +146,8 @@ class Node:
         clone.mastership = mastership = copy(self.mastership)
         clone.master = master = copy(self.master)
         clone.converter = converter = copy(self.converter)
+        clone.walker = walker = copy(self.walker)
+        walker.membership = membership
         membership.rng = mastership.rng = rng
         membership.timers = mastership.timers = master.timers = converter.timers = timers
         return clone
@@ -155,7 +162,8 @@ class Node:
             self.master.saw_doubt(now, view.doubt)
         if self._is_fenced:
             effects += self.mastership.resign(now, self.lock.ttl_s / 3)
-        if self.master.lacks_steps and self.master.epoch == self.mastership.epoch != 0:
+        cedes = self.master.lacks_steps or self.master.gives_way
+        if cedes and self.master.epoch == self.mastership.epoch != 0:
             effects += self.mastership.hand_over(now)
         if self.mastership.holding and self.master.epoch != self.mastership.epoch:
             effects += self.master.begin(now, self.mastership.epoch, self.mastership.token, durable)
@@ -194,13 +202,13 @@ class Node:
                 return self.membership.switch_failed(now, attempt, error)
             case Drained(attempt):
                 return self.membership.drained(now, attempt)
-            case StepsDone() | StepsFailed() | RecordsConverted():
+            case StepsDone() | StepsFailed() | RecordsConverted() | TurnStepEnded():
                 return self._worked(now, event)
             case _:
                 return self._command(now, event)
 
     def _worked(
-        self, now: float, event: StepsDone | StepsFailed | RecordsConverted
+        self, now: float, event: StepsDone | StepsFailed | RecordsConverted | TurnStepEnded
     ) -> list[Effect]:
         match event:
             case StepsDone(job, epoch):
@@ -209,6 +217,8 @@ class Node:
                 return self.master.steps_failed(now, job, epoch, error)
             case RecordsConverted(call, done, took_s, felt):
                 return self.converter.converted(now, call, done, took_s, felt)
+            case TurnStepEnded(order, outcome, note):
+                return self.walker.ended(now, order, outcome, note)
             case _:
                 assert_never(event)
 

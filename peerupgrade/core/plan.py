@@ -29,6 +29,7 @@ from peerupgrade.core.record import (
 )
 from peerupgrade.core.refusals import unverified, version_words
 from peerupgrade.core.rehearsal import Rehearsal
+from peerupgrade.core.rollout import turn_order
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.errors import RefusedError
 
@@ -217,12 +218,7 @@ def _turns(snapshot: Snapshot, silent: Collection[str]) -> list[Turn]:
         found.append(
             Turn(one, away or not silence, is_master, is_master and others, slot.by if slot else "")
         )
-    return sorted(found, key=_turn_order)
-
-
-def _turn_order(turn: Turn) -> tuple[bool, Version, str, str]:
-    member = turn.member
-    return (turn.is_master, member.installed, member.zone, member.id)
+    return sorted(found, key=lambda turn: turn_order(turn.member, master))
 
 
 def _zones(record: ClusterRecord | None, turns: Iterable[Turn]) -> tuple[Zone, ...]:

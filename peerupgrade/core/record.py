@@ -58,6 +58,118 @@ class Completion:
         return (self.ended_at_ms - self.started_at_ms) / 1000
 
 
+class TurnStep(StrEnum):
+    """What is done on a member in its turn, in this order."""
+
+    DRAIN = "drain"  # nothing new is sent to it
+    LEAVE = "leave"  # it does not operate any more, and the store knows
+    INSTALL = "install"
+    RESTART = "restart"
+    VERIFY = "verify"
+    RETURN = "return"  # it is admitted with what it has now, and operates
+    UNDRAIN = "undrain"
+
+
+class WorkState(StrEnum):
+    """What has become of the step that a member is at."""
+
+    RUNS = "runs"
+    WAITS = "waits"  # for a person, who does it
+    FAILED = "failed"
+    UNKNOWN = "unknown"  # it was cut short, and nothing says whether it was done
+    ENDED = "ended"  # the whole turn
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How far a member is with its turn. It is on its disk before it is acted on.
+
+    Attributes:
+        turn: which one, see `Turn`.
+        version: that it gets.
+        before: that it had.
+        step, state: where it is.
+        attempt: so many times somebody let a step run that had failed, and one.
+        note: what the step said, or why it failed.
+        down: 1 from the moment that it was about to leave.
+    """
+
+    turn: str
+    version: str
+    before: str
+    step: TurnStep = TurnStep.DRAIN
+    state: WorkState = WorkState.RUNS
+    attempt: int = 1
+    note: str = ""
+    down: int = 0
+
+    @property
+    def out_of_service(self) -> bool:
+        """R26: while it is at one of these steps the member must not serve."""
+        between = (TurnStep.LEAVE, TurnStep.INSTALL, TurnStep.RESTART, TurnStep.VERIFY)
+        return self.state is not WorkState.ENDED and self.step in between
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A member that a rollout takes down now, by the permission that is in its slot.
+
+    Attributes:
+        id: never given twice: the epoch and the revision in which it was given.
+        attempt: a step that failed in an earlier one runs again.
+        given_up: 1: it comes back with what it has.
+    """
+
+    id: str
+    node: str
+    version: str
+    at_ms: int
+    attempt: int = 1
+    given_up: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """An upgrade that the cluster itself drives.
+
+    Attributes:
+        id: never given twice.
+        version: that every member gets.
+        budget: at most so many members are down at once.
+        turns: that are under way.
+        skipped: members that keep what they have.
+        pause: no turn begins; those under way go on.
+        aborted: 1: no turn begins any more, and it ends with those under way.
+    """
+
+    id: str
+    version: str
+    by: str
+    reason: str
+    started_at_ms: int
+    budget: int = 1
+    turns: tuple[Turn, ...] = ()
+    skipped: tuple[str, ...] = ()
+    pause: Hold | None = None
+    aborted: int = 0
+
+    def turn_of(self, node_id: str) -> Turn | None:
+        """The member's turn, if it has one."""
+        return next((turn for turn in self.turns if turn.node == node_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutEnd:
+    """The last rollout that ended. `aborted`: 1 if somebody did; `skipped`: as it was then."""
+
+    id: str
+    version: str
+    started_at_ms: int
+    ended_at_ms: int
+    aborted: int = 0
+    skipped: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterRecord:
     """What the cluster agrees on. `acting`, `floor` and `data` are None until it has formed."""
@@ -80,6 +192,8 @@ class ClusterRecord:
     pause: Hold | None = None  # keeps the conversion of shared data from going on
     upgrade: Upgrade | None = None
     completion: Completion | None = None
+    rollout: Rollout | None = None
+    rollout_end: RolloutEnd | None = None
     bootstrap_expect: int = 1
     created_at_ms: int = 0
     identity: str = ""  # the server process that this record was last verified on
@@ -139,6 +253,7 @@ class Member:
     operating: Version | None = None
     operating_revision: int = 0  # it confirmed that it operates as this revision says
     failure: str = ""  # why it could not switch, in its own words
+    work: Work | None = None  # of its newest turn
     lease_ms: int = 0  # 0: policy freeze, its registration never ends by itself
     lease_until_ms: int = 0
     address: str = ""

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from peerupgrade.core.record import ClusterRecord, Member, Snapshot, Standing, Tombstone
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Member,
+    Rollout,
+    Snapshot,
+    Standing,
+    Tombstone,
+    Work,
+)
 from peerupgrade.core.versions import Version
 
 # --- asked of the store ---------------------------------------------------------------------------
@@ -81,6 +89,7 @@ class Report:
     operating: Version | None
     operating_revision: int
     failure: str = ""
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +135,34 @@ class ReleaseHold:
 
 
 @dataclass(frozen=True, slots=True)
+class SetRollout:
+    """Somebody starts a rollout, or changes how it goes on; if the record has not moved since.
+
+    Attributes:
+        revision: of the record that it was decided from.
+        rollout: as it shall be.
+        kind, by, reason: for the history.
+    """
+
+    revision: int
+    rollout: Rollout
+    kind: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TakeSlot:
-    """Ask whether a member may be taken down; `budget`: at most so many may be down at once."""
+    """Ask whether a member may be taken down.
+
+    `budget`: at most so many may be down at once. `token`, `epoch`: of a master; "": a person asks.
+    """
 
     id: str
     by: str
     budget: int
+    token: str = ""
+    epoch: int = 0
 
 
 class Outcome(StrEnum):
@@ -144,11 +175,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReturnSlot:
-    """Give a slot back. That it is `UP` the store sees; the rest is the word of whoever asks."""
+    """Give a slot back. That it is `UP` the store sees; the rest is the word of whoever asks.
+
+    `token`, `epoch`: as for `TakeSlot`.
+    """
 
     id: str
     by: str
     outcome: Outcome = Outcome.UP
+    token: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +264,7 @@ ControlRequest: TypeAlias = (
     | Exclude
     | SetHold
     | ReleaseHold
+    | SetRollout
     | TakeSlot
     | ReturnSlot
     | Claim
@@ -371,7 +408,7 @@ class Resolve:
     by: str
 
 
-OperatorRequest: TypeAlias = SetHold | ReleaseHold | TakeSlot | ReturnSlot | Exclude
+OperatorRequest: TypeAlias = SetHold | ReleaseHold | SetRollout | TakeSlot | ReturnSlot | Exclude
 DataRequest: TypeAlias = Write | Fetch | Scan | Convert | Audit | Resolve
 Request: TypeAlias = ControlRequest | DataRequest
 

@@ -34,6 +34,7 @@ from peerupgrade.core.requests import (
     SetHold,
     TakeSlot,
 )
+from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start, Steering
 from peerupgrade.core.versions import parse_version, supported
 from peerupgrade.errors import ConfigError, DataError, RefusedError, UnavailableError
 from peerupgrade.http import model
@@ -120,6 +121,19 @@ class _Resolve(_Body, frozen=True, kw_only=True):
     by: _Line
 
 
+class _Start(_Body, frozen=True, kw_only=True):
+    version: _Line
+    by: _Line
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    budget: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+
+
+class _OfMember(_Body, frozen=True, kw_only=True):
+    name: _Line
+    by: _Line
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
 class _Rehearse(_Body, frozen=True, kw_only=True):
     version: _Line
     sample: _Sample = 1000
@@ -197,6 +211,13 @@ class _Api:
         router.add_post("/v1/data/resolve", self.resolve)
         router.add_post("/v1/upgrade/rehearse", self.rehearse)
         router.add_post("/v1/upgrade/plan", self.plan)
+        router.add_get("/v1/upgrade", self.rollout)
+        router.add_post("/v1/upgrade/start", self.start_rollout)
+        router.add_post("/v1/upgrade/pause", self.pause_rollout)
+        router.add_post("/v1/upgrade/resume", self.resume_rollout)
+        router.add_post("/v1/upgrade/retry", self.retry_member)
+        router.add_post("/v1/upgrade/skip", self.skip_member)
+        router.add_post("/v1/upgrade/abort", self.abort_rollout)
 
     async def livez(self, _request: web.Request) -> web.Response:
         live = self.view.live()
@@ -371,6 +392,40 @@ class _Api:
         question = Question(version, lowest, ledger.blockers, silent, rehearsals)
         plan = make_plan(ledger.snapshot, question)
         return web.json_response(model.plan_json(ledger, plan, why_not))
+
+    async def rollout(self, _request: web.Request) -> web.Response:
+        return web.json_response(model.rollout_json(await self.view.ledger()))
+
+    async def start_rollout(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Start)
+        return await self._steer(Start(asked.version, asked.by, asked.reason, asked.budget))
+
+    async def pause_rollout(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Pause)
+        return await self._steer(Pause(asked.by, asked.reason))
+
+    async def resume_rollout(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Release)
+        return await self._steer(Resume(asked.by, asked.reason))
+
+    async def retry_member(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _OfMember)
+        return await self._steer(Retry(asked.name, asked.by, asked.reason))
+
+    async def skip_member(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _OfMember)
+        return await self._steer(Skip(asked.name, asked.by, asked.reason))
+
+    async def abort_rollout(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Release)
+        return await self._steer(Abort(asked.by, asked.reason))
+
+    async def _steer(self, asked: Steering) -> web.Response:
+        try:
+            await self.view.steer(asked)
+        except KeyError as error:
+            raise _no_member(error.args[0]) from None
+        return web.json_response(model.rollout_json(await self.view.ledger()))
 
     async def _rehearsed(self, version: str, sample: int) -> tuple[list[Rehearsal], str]:
         """What a rehearsal found, or why there was none: a plan goes without."""

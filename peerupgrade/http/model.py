@@ -24,12 +24,14 @@ from peerupgrade.core.record import (
     Completion,
     Hold,
     Member,
+    RolloutEnd,
     Slot,
     Tombstone,
     Upgrade,
     newer,
 )
 from peerupgrade.core.rehearsal import Rehearsal
+from peerupgrade.core.rollout import Part, RolloutView, rollout_view
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import Version
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
@@ -267,6 +269,68 @@ def plan_json(ledger: Ledger, plan: Plan, why_not_rehearsed: str) -> Json:
         "not_rehearsed": why_not_rehearsed,
         "blockers": [_blocker(one) for one in plan.blockers],
         "in_the_way": [_blocker(one) for one in plan.in_the_way],
+    }
+
+
+def rollout_json(ledger: Ledger) -> Json:
+    """The rollout that is under way, what each member does in it, and the one that ended last."""
+    snapshot = ledger.snapshot
+    record = snapshot.record if snapshot is not None else None
+    view = rollout_view(snapshot) if snapshot is not None else None
+    return {
+        **_freshness(ledger),
+        "acting": _text(record.acting if record is not None else None),
+        "rollout": _rollout(view) if view is not None else None,
+        "ended": _rollout_end(record.rollout_end if record is not None else None),
+        "blockers": [_blocker(one) for one in ledger.blockers],
+    }
+
+
+def _rollout(view: RolloutView) -> Json:
+    rollout = view.rollout
+    return {
+        "id": rollout.id,
+        "version": rollout.version,
+        "by": rollout.by,
+        "reason": rollout.reason,
+        **_time("started_at", rollout.started_at_ms),
+        "budget": rollout.budget,
+        "pause": _hold(rollout.pause),
+        "aborted": bool(rollout.aborted),
+        "done": view.done,
+        "total": len(view.parts),
+        "remaining_s": view.remaining_s,
+        "members": [_part(one) for one in view.parts],
+    }
+
+
+def _part(part: Part) -> Json:
+    member, work = part.member, part.work
+    return {
+        "name": member.id,
+        "zone": member.zone,
+        "installed": str(member.installed),
+        "standing": str(member.standing),
+        "state": part.state,
+        "step": str(work.step) if work else None,
+        "step_state": str(work.state) if work else None,
+        "attempt": work.attempt if work else None,
+        "note": work.note if work else "",
+        **_time("changed_at", member.changed_at_ms),
+    }
+
+
+def _rollout_end(end: RolloutEnd | None) -> Json | None:
+    if end is None:
+        return None
+    return {
+        "id": end.id,
+        "version": end.version,
+        "outcome": "aborted" if end.aborted else "done",
+        "skipped": list(end.skipped),
+        **_time("started_at", end.started_at_ms),
+        **_time("ended_at", end.ended_at_ms),
+        "duration_s": (end.ended_at_ms - end.started_at_ms) / 1000,
     }
 
 

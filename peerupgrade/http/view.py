@@ -14,6 +14,7 @@ from peerupgrade.core.gossip.view import GossipView
 from peerupgrade.core.record import ClusterRecord, Snapshot
 from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import OperatorRequest, Reply, Resolve
+from peerupgrade.core.rollout import Steering
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.ports import Traffic
 
@@ -99,6 +100,17 @@ class NodeView(Protocol):
             KeyError: there is no member of this name.
             RefusedError: a rule forbids it.
             UnavailableError: the store does not answer; it may or may not have been done.
+        """
+        ...
+
+    async def steer(self, asked: Steering) -> Reply:
+        """Start a rollout, or say how it goes on.
+
+        Raises:
+            KeyError: there is no member of this name.
+            RefusedError: it cannot be done as things are.
+            UnavailableError: the store does not answer; it may or may not have been done.
+            VersionError: the version cannot be read.
         """
         ...
 

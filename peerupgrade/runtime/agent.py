@@ -10,21 +10,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from typing import TypeAlias
 
 from peerupgrade.errors import ExitCode, PeerUpgradeError
 from peerupgrade.runtime.hooks import OnActing
 from peerupgrade.runtime.node import Node
+from peerupgrade.runtime.turns import LookAtStep, ReadInstalled, RunStep
 from peerupgrade.settings import Settings
 
 log = logging.getLogger("peerupgrade")
 
-ReadInstalled = Callable[[], Awaitable[tuple[str, str]]]
+
+TurnSteps: TypeAlias = Mapping[str, tuple[RunStep, LookAtStep | None]]
 
 
 def run_agent(
-    settings: Settings, read_installed: ReadInstalled, on_acting: OnActing | None = None
+    settings: Settings,
+    read_installed: ReadInstalled,
+    on_acting: OnActing | None = None,
+    turn_steps: TurnSteps | None = None,
 ) -> ExitCode:
     """Run until a signal or the cluster ends it.
 
@@ -32,13 +38,14 @@ def run_agent(
         settings: of the node.
         read_installed: gives the installed and the lowest supported version; at each SIGHUP again.
         on_acting: run before the node operates at a version.
+        turn_steps: what is done in the node's turn of a rollout, by the name of the step.
 
     Raises:
         PeerUpgradeError: why the node could not go on.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_Agent(settings, read_installed, on_acting).run())
+        return runner.run(_Agent(settings, read_installed, on_acting, turn_steps or {}).run())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -51,10 +58,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 class _Agent:
     def __init__(
-        self, settings: Settings, read_installed: ReadInstalled, on_acting: OnActing | None
+        self,
+        settings: Settings,
+        read_installed: ReadInstalled,
+        on_acting: OnActing | None,
+        turn_steps: TurnSteps,
     ) -> None:
         self._settings = settings
         self._on_acting = on_acting
+        self._turn_steps = turn_steps
         self._read_installed = read_installed
         self._signalled = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -67,6 +79,9 @@ class _Agent:
             self._node = Node(self._settings)
             if self._on_acting is not None:
                 self._node.on_acting(self._on_acting)
+            self._node.installed_by(self._read_installed)
+            for step, (run, look) in self._turn_steps.items():
+                self._node.on_turn(step, look=look)(run)
             stack.push_async_callback(self._node.stop)
             await self._node.start()
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)

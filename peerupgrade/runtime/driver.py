@@ -25,6 +25,7 @@ from peerupgrade.core.effects import (
     Emit,
     HeardOn,
     Input,
+    InstalledChanged,
     LockReplied,
     Memory,
     Operate,
@@ -34,8 +35,10 @@ from peerupgrade.core.effects import (
     Remembered,
     RememberFailed,
     RunSteps,
+    RunTurnStep,
     SetTimer,
     Start,
+    StepOutcome,
     StepsDone,
     StepsFailed,
     Stopped,
@@ -47,12 +50,15 @@ from peerupgrade.core.effects import (
     Tell,
     Timer,
     TimerFired,
+    TurnStepEnded,
     WatchMembers,
 )
 from peerupgrade.core.gossip.packets import Packet
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.node import Node
+from peerupgrade.core.record import TurnStep
 from peerupgrade.core.requests import Failed, Heard, LockReply
+from peerupgrade.core.versions import supported
 from peerupgrade.data.formats import Formats
 from peerupgrade.data.latency import Latency
 from peerupgrade.errors import PeerUpgradeError
@@ -60,6 +66,7 @@ from peerupgrade.ports import Bus, Clock, Disk, LockServer, Store, Transport
 from peerupgrade.runtime.guards import Guards
 from peerupgrade.runtime.hooks import Hooks
 from peerupgrade.runtime.steps import Steps
+from peerupgrade.runtime.turns import TurnSteps
 
 log = logging.getLogger("peerupgrade")
 
@@ -71,12 +78,14 @@ class Program:
     Attributes:
         hooks: its callbacks.
         steps: its own steps of an upgrade.
+        turns: what is done on this node in its turn of a rollout.
         formats: collection -> its formats.
         latency: of its own commands about shared data.
     """
 
     hooks: Hooks
     steps: Steps
+    turns: TurnSteps
     formats: Mapping[str, Formats]
     latency: Latency
 
@@ -198,7 +207,7 @@ class Driver:
                 self._spawn(self._remember(memory))
             case WatchMembers(on):
                 self._watch_members(on)
-            case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords():
+            case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords() | RunTurnStep():
                 self._in_application(effect)
             case Tell(to, packet):
                 assert self._ports.transport is not None, "only a node with a transport gossips"
@@ -211,7 +220,7 @@ class Driver:
                 assert_never(effect)
 
     def _in_application(
-        self, effect: Switch | Drain | RunSteps | StopSteps | ConvertRecords
+        self, effect: Switch | Drain | RunSteps | StopSteps | ConvertRecords | RunTurnStep
     ) -> None:
         match effect:
             case Switch():
@@ -225,6 +234,8 @@ class Driver:
                     self._steps.cancel()
             case ConvertRecords():
                 asyncio.get_running_loop().call_soon(self._convert, effect)
+            case RunTurnStep():
+                self._spawn(self._run_turn_step(effect))
             case _:
                 assert_never(effect)
 
@@ -290,6 +301,22 @@ class Driver:
             self.feed(StepsFailed(job, epoch, f"{type(error).__name__}: {error}"))
         else:
             self.feed(StepsDone(job, epoch))
+
+    async def _run_turn_step(self, effect: RunTurnStep) -> None:
+        order, turns = effect.order, self._program.turns
+        try:
+            if order.work.step in (TurnStep.INSTALL, TurnStep.RESTART):
+                await self._guards.drained(None)  # no operation is under way on this node
+            outcome, note = await turns.run(order)
+            versions = await turns.read()
+            if versions is not None:
+                self.feed(InstalledChanged(*supported(*versions)))
+        except Exception as error:
+            log.warning("%s failed", order.work.step, exc_info=error)
+            plain = isinstance(error, PeerUpgradeError)
+            why = str(error) if plain else f"{type(error).__name__}: {error}"
+            outcome, note = StepOutcome.FAILED, why
+        self.feed(TurnStepEnded(order, outcome, note))
 
     def _convert(self, effect: ConvertRecords) -> None:
         """A share is small: it occupies the loop for a few milliseconds."""

@@ -21,10 +21,11 @@ from typing import Self
 from peerupgrade.adapters.clock import unix_ms
 from peerupgrade.adapters.gossip_link import resolve
 from peerupgrade.adapters.redis_link import RedisLink
-from peerupgrade.core.blockers import all_blockers, with_gossip
+from peerupgrade.core.blockers import with_gossip
 from peerupgrade.core.effects import Emit, InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.gossip.machine import GossipConfig
 from peerupgrade.core.gossip.view import GossipView, look
+from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.membership import NodeConfig, NodeState
 from peerupgrade.core.node import MastershipConfig
 from peerupgrade.core.node import Node as CoreNode
@@ -50,6 +51,7 @@ from peerupgrade.core.requests import (
     SetHold,
     TakeSlot,
 )
+from peerupgrade.core.rollout import Steering, steer
 from peerupgrade.core.status import NodeStatus, local_blockers, node_status
 from peerupgrade.core.versions import Version, parse_version, supported
 from peerupgrade.data.collection import Access, Collection
@@ -69,6 +71,7 @@ from peerupgrade.runtime.guards import Guards
 from peerupgrade.runtime.hooks import Hooks, OnActing
 from peerupgrade.runtime.serving import serve
 from peerupgrade.runtime.steps import Register, Steps
+from peerupgrade.runtime.turns import LookAtStep, ReadInstalled, RunStep, TurnSteps
 from peerupgrade.runtime.waiters import Waiters
 from peerupgrade.runtime.world import connected
 from peerupgrade.settings import Settings, check_name
@@ -77,6 +80,7 @@ log = logging.getLogger("peerupgrade")
 
 _LEDGER_TIMEOUT_S = 1.5
 _EVENTS_MAX = 1000
+_STEER_TRIES = 10
 
 
 class Node:
@@ -103,6 +107,7 @@ class Node:
         )
         self._hooks = Hooks()
         self._steps = Steps()
+        self._turns = TurnSteps(installed)
         self._guards = Guards()
         self._collections: dict[str, Collection] = {}
         self._latency = Latency()
@@ -168,6 +173,7 @@ class Node:
                 self._config,
                 collections=known,
                 steps=self._steps.versions,
+                installs=self._turns.installs,
                 gossip=gossiping.address if gossiping else "",
             ),
             lock=MastershipConfig(len(self._ports.locks), self.settings.lock_ttl_s),
@@ -176,7 +182,7 @@ class Node:
             pace=Pace(full=self.settings.conversion_pace == "full"),
             gossiping=gossiping,
         )
-        program = Program(self._hooks, self._steps, formats, self._latency)
+        program = Program(self._hooks, self._steps, self._turns, formats, self._latency)
         self._driver = Driver(self._core, self._ports, program, self._guards, self._after_input)
         self._driver.start()
         if transport is not None:
@@ -429,6 +435,34 @@ class Node:
         """
         return self._steps.register(Phase.MIGRATION, version, name)
 
+    def on_turn(self, step: str, *, look: LookAtStep | None = None) -> Callable[[RunStep], RunStep]:
+        """Decorator: run `callback(context)` for one step of this node's turn in a rollout.
+
+        The steps are `drain`, `install`, `restart`, `verify` and `undrain`. The callback may be
+        async, and gives None or a text that is shown. If it fails the rollout pauses and says why.
+        It is not called again for a step that ended. Without one for `install` a person installs.
+
+        Args:
+            step: its name.
+            look: whether a step was done that the end of this process cut short: True, False (then
+                it runs again), or None for "nothing can say", and then a person decides. By
+                default `install` is done if the version is, `restart` if this process has started
+                since, and `verify` runs again.
+
+        Raises:
+            ConfigError: there is no such step, or it has a callback already.
+        """
+
+        def add(run: RunStep) -> RunStep:
+            self._turns.register(step, run, look)
+            return run
+
+        return add
+
+    def installed_by(self, read: ReadInstalled) -> None:
+        """How an agent reads the installed and the lowest supported version after each step."""
+        self._turns.read_by(read)
+
     def installed_changed(self, installed: str, lowest_supported: str | None = None) -> None:
         """Other software is installed on this node now.
 
@@ -486,7 +520,7 @@ class Node:
         status = replace(status, store_silent_s=max(status.store_silent_s, silent_s))
         blockers = local_blockers(status, now_ms, live)
         if self._known is not None:
-            blockers = all_blockers(self._known, now_ms) + blockers
+            blockers = whole_ledger(self._known, now_ms) + blockers
         seen = self.gossip()
         if seen is not None:
             blockers = with_gossip(blockers, seen)
@@ -510,7 +544,31 @@ class Node:
             RefusedError: a rule forbids it.
             UnavailableError: the store does not answer; it may or may not have been done.
         """
-        reply = await self._ports.store.call(request)
+        return self._taken(request, await self._ports.store.call(request))
+
+    async def steer(self, asked: Steering) -> Reply:
+        """Start a rollout, or say how it goes on.
+
+        Raises:
+            KeyError: there is no member of this name.
+            RefusedError: it cannot be done as things are.
+            UnavailableError: as for `change`.
+            VersionError: the version cannot be read.
+        """
+        for _ in range(_STEER_TRIES):  # the master writes the record, too
+            known = await self._ports.store.call(ReadAll())
+            if not isinstance(known, All):
+                raise UnavailableError("the store does not answer", hint="try again when it does")
+            if not known.snapshot.verified:
+                raise unverified()
+            request = steer(known.snapshot, asked)
+            reply = await self._ports.store.call(request)
+            if not isinstance(reply, Conflict):
+                return self._taken(request, reply)
+        raise RefusedError("the cluster record keeps changing", rule="busy", hint="try again")
+
+    def _taken(self, request: OperatorRequest | Resolve, reply: Reply) -> Reply:
+        """The reply, if it is what was asked for."""
         config = self._core.membership.config
         match reply:
             case Done() | Resolved():

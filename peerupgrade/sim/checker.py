@@ -16,6 +16,7 @@ from peerupgrade.core.invariants import (
     acting_not_back,
     complete_in_truth,
     complete_once,
+    drained_first,
     excluded_stays_out,
     given_once,
     hold_holds,
@@ -25,6 +26,7 @@ from peerupgrade.core.invariants import (
     node_not_back,
     remembered_first,
     step_goes_on,
+    step_ran_once,
     steps_have_run,
     within_budget,
     within_supported,
@@ -32,7 +34,16 @@ from peerupgrade.core.invariants import (
 )
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import Node
-from peerupgrade.core.record import ClusterRecord, Hold, Job, Member, Phase, StepState
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Hold,
+    Job,
+    Member,
+    Phase,
+    StepState,
+    TurnStep,
+    Work,
+)
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -49,16 +60,28 @@ from peerupgrade.core.requests import (
     Init,
     Leave,
     NotMember,
+    Outcome,
     Refused,
     ReleaseHold,
     Reply,
     Request,
+    ReturnSlot,
     SaveStep,
     SetHold,
 )
 from peerupgrade.core.versions import Version
 from peerupgrade.sim.notes import Notes, touches_records
-from peerupgrade.sim.observed import Fed, Lost, Observed, Said, Started, Stored, TakenDown
+from peerupgrade.sim.observed import (
+    Fed,
+    Lost,
+    Observed,
+    Said,
+    Started,
+    StepBegins,
+    StepRan,
+    Stored,
+    TakenDown,
+)
 from peerupgrade.sim.orchestrator import BUDGET
 from peerupgrade.sim.servers import SimStore
 from peerupgrade.sim.world import Machine, World
@@ -81,6 +104,8 @@ INVARIANTS = (
     "S15 never more down than permitted",
     "S16 complete once and truly",
     "S17 steps once, by the master",
+    "S18 nothing installed undrained",
+    "S19 steps of a turn once",
 )
 _NAMES = {name.partition(" ")[0]: name for name in INVARIANTS}
 _TELLING_S = 3.0  # within so long a node that was cut off is told, whatever time-outs it waits for
@@ -126,6 +151,7 @@ class Checker:
     steps: dict[str, StepState] = field(default_factory=dict)  # as they were saved last
     newest_epoch: int = 0
     taken_down: set[str] = field(default_factory=set)  # by permission, and not yet up again
+    ran: set[tuple[str, TurnStep, int]] = field(default_factory=set)  # steps of turns
     _exempting: bool = False  # somebody is cut off, as `_cut_off` says
     # What was last read of each process.
     _read: dict[int, tuple[NodeConfig, Version | None, Memory]] = field(default_factory=dict)
@@ -144,9 +170,14 @@ class Checker:
         match what:
             case Said(machine, Operate(version)) if version is not None:
                 self._operates(machine, version)
+            case Said(machine, Operate(None)) if _leaves(machine):
+                self._taken_down(machine)
             case TakenDown(machine):
-                self.taken_down.add(machine.name)
-                hold(within_budget(self.taken_down, BUDGET))
+                self._taken_down(machine)
+            case StepBegins(machine, order):
+                self._step_begins(world, machine, order.work)
+            case StepRan(machine, order):
+                self.ran.add((order.work.turn, order.work.step, order.work.attempt))
             case Started(machine) if machine.name in self.operated:
                 self._exercise("S5")
             case Stored():
@@ -240,6 +271,26 @@ class Checker:
         self.remembering.add(machine.name)
         self.taken_down.discard(machine.name)
 
+    def _taken_down(self, machine: Machine) -> None:
+        self.taken_down.add(machine.name)
+        hold(within_budget(self.taken_down, BUDGET))
+
+    def _step_begins(self, world: World, machine: Machine, work: Work) -> None:
+        if (work.turn, work.step) in {(turn, step) for turn, step, _ in self.ran}:
+            self._exercise("S19")  # a person has let it run again
+        hold(step_ran_once(machine.name, self.ran, work))
+        if work.step not in (TurnStep.INSTALL, TurnStep.RESTART):
+            return
+        self._exercise("S18")
+        assert machine.node is not None
+        membership, state = machine.node.membership, world.store.state
+        member, record = state.members.get(machine.name), state.record
+        verified = record is not None and record.identity == world.store.identity
+        if member is not None and (not verified or member.incarnation != membership.incarnation):
+            member = None  # the store lost what it had been told, or knows another start
+        operates = membership.operating is not None
+        hold(drained_first(machine.name, member, operates=operates))
+
     def lost_since(self, name: str) -> bool:
         """The store has lost writes since this node last operated."""
         return self.lost and name not in self.remembering
@@ -295,6 +346,8 @@ class Checker:
                 self._claimed(world, record.generation, epoch, token)
             case SaveStep(), _ if store is world.store:
                 self._step_saved(store, request, reply)
+            case ReturnSlot(id=name, outcome=Outcome.GONE), Done():
+                self.taken_down.discard(name)
             case SetHold() | ReleaseHold(), _:
                 self._hold_stored(store, request, reply)
             case _:
@@ -473,6 +526,12 @@ def _settled_without(store: SimStore, member: Member) -> bool:
     record = store.state.record
     data = record.data if record is not None else None
     return data is not None and member.operating is not None and member.operating < data
+
+
+def _leaves(machine: Machine) -> bool:
+    """It stops operating because its turn in a rollout has come."""
+    work = machine.node.membership.memory.work if machine.node is not None else None
+    return work is not None and work.out_of_service and work.step is TurnStep.LEAVE
 
 
 def _silent(world: World, machine: Machine) -> bool:

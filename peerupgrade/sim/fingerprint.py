@@ -120,7 +120,7 @@ _KINDS: dict[type, dict[str, int]] = {
     View: {"identity": _NAME, "doubt": _DOUBT},
     NodeConfig: dict.fromkeys(
         ("id", "lease_s", "lease_margin_s", "address", "gossip", "zone", "labels", "collections",
-         "steps", "bootstrap_expect", "quarantine_s"), _SKIP,
+         "steps", "installs", "bootstrap_expect", "quarantine_s"), _SKIP,
     ),
     Admit: {"id": _SKIP, "token": _NAME, "earlier": _PREVIOUS, "incarnation": _INC,
             "generation": _NAME, "number": _NUMBER, "address": _SKIP, "gossip": _SKIP,
@@ -161,7 +161,7 @@ _KINDS: dict[type, dict[str, int]] = {
         "step_failure": _SKIP, "_token": _NAME, "_read_at_s": _SKIP,
         "_calls": _SKIP, "_not_before_s": _SKIP, "_deaf_until_s": _SKIP, "_doubt": _SKIP,
         "_doubt_since_s": _SKIP, "_data_read": _RAISED, "_audit_of": _SKIP, "_audited": _SKIP,
-        "_data_durable_of": _SKIP, "_proves": _SKIP,
+        "_data_durable_of": _SKIP, "_proves": _SKIP, "_sure": _SKIP, "_slots_not_before_s": _SKIP,
     },
 }  # fmt: skip
 

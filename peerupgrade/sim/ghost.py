@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from peerupgrade.core.acting import StepName
+from peerupgrade.core.effects import Order
 from peerupgrade.core.invariants import (
     acting_not_above_installed,
     acting_not_back,
     complete_in_truth,
     complete_once,
     data_readable,
+    drained_first,
     excluded_stays_out,
     hold_holds,
     mutually_understood,
@@ -25,9 +27,11 @@ from peerupgrade.core.invariants import (
     node_not_back,
     remembered_first,
     rises,
+    step_ran_once,
+    within_budget,
     within_supported,
 )
-from peerupgrade.core.record import ClusterRecord, Member
+from peerupgrade.core.record import ClusterRecord, Member, TurnStep
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -62,6 +66,7 @@ class Ghost:
         converted: the highest data version that was ever committed.
         newest: the highest epoch, and the highest revision that was committed in it.
         completed: the versions whose upgrade was called complete.
+        ended: turn, step and attempt of all that have run in rollouts.
     """
 
     operated: Mapping[str, Version] = field(default_factory=dict)
@@ -73,6 +78,7 @@ class Ghost:
     converted: Version | None = None
     newest: tuple[int, int] = (0, 0)
     completed: frozenset[str] = frozenset()
+    ended: frozenset[tuple[str, TurnStep, int]] = frozenset()
 
     @classmethod
     def of(cls, stage: Stage) -> Ghost:
@@ -116,8 +122,29 @@ def judge(stage: Stage, ghost: Ghost, happened: Happened) -> Ghost:
     for name, version, _ in happened.operated:
         if version is not None:
             ghost = _operates(stage.hosts[name], ghost, version)
+    for name, order in happened.ordered:
+        _ordered(stage, ghost, name, order)
+    works = [order.work for _, order in happened.ended]
+    runs = {(work.turn, work.step, work.attempt) for work in works}
     _moment(stage, ghost)
-    return ghost
+    return replace(ghost, ended=ghost.ended | runs) if runs else ghost
+
+
+def _ordered(stage: Stage, ghost: Ghost, name: str, order: Order) -> None:
+    """A step of a rollout begins."""
+    if order.look:
+        return
+    state, operating = stage.store.state, {node.id for node in stage.operating()}
+    hold(step_ran_once(name, ghost.ended, order.work))
+    if order.work.step in (TurnStep.INSTALL, TurnStep.RESTART):
+        record = state.record
+        verified = record is not None and record.identity == stage.store.identity
+        member = state.members.get(name) if verified else None
+        hold(drained_first(name, member, operates=name in operating))
+        rollout = record.rollout if record is not None else None
+        running = {host.name for host in stage.hosts.values() if host.node is not None}
+        down = (running - operating) | {name}
+        hold(within_budget(down, rollout.budget if rollout is not None else len(down)))
 
 
 def forgot(stage: Stage, ghost: Ghost) -> Ghost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from peerupgrade.core.effects import Emit, Operate
+from peerupgrade.core.effects import Emit, Operate, Order
 from peerupgrade.core.record import ClusterRecord
 from peerupgrade.core.requests import Reply, Request
 
@@ -54,8 +54,24 @@ class TakenDown:
 
 
 @dataclass(frozen=True, slots=True)
+class StepBegins:
+    """A step of a rollout begins on a machine."""
+
+    machine: Machine
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class StepRan:
+    """It was done, whoever comes to know of it."""
+
+    machine: Machine
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The store has forgotten what it had acknowledged."""
 
 
-Observed: TypeAlias = Started | Fed | Said | Stored | TakenDown | Lost
+Observed: TypeAlias = Started | Fed | Said | Stored | TakenDown | StepBegins | StepRan | Lost

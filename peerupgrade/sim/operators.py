@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from peerupgrade.core.blockers import Blocker, Code, all_blockers
+from peerupgrade.core.blockers import Blocker, Code
 from peerupgrade.core.effects import Memory
+from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.requests import Exclude, Outcome, Refused, ReleaseHold, Resolve, ReturnSlot
+from peerupgrade.core.rollout import Resume, Retry
 from peerupgrade.core.store import snapshot
 from peerupgrade.sim.application import COLLECTION
 from peerupgrade.sim.world import Machine, World
@@ -17,7 +19,7 @@ def ledger(world: World) -> list[Blocker]:
     """What `why` says now."""
     store = world.store
     now_ms = store.now_ms(world.agenda.now_s)
-    return all_blockers(snapshot(store.state, now_ms, store.identity), now_ms)
+    return whole_ledger(snapshot(store.state, now_ms, store.identity), now_ms)
 
 
 def help_out(world: World) -> None:
@@ -28,10 +30,7 @@ def help_out(world: World) -> None:
     complete = record is not None and record.data == record.acting
     if record is not None and record.hold is not None:
         world.do(ReleaseHold("operator"), "operator")
-    for node_id in list(world.store.state.slots):
-        known = node_id in world.store.state.members
-        outcome = Outcome.UNUSED if known else Outcome.GONE
-        world.do(ReturnSlot(node_id, "operator", outcome), "operator")
+    _return_slots(world)
     for blocker in ledger(world):
         if blocker.code in _GONE:
             _exclude_old_self(world, blocker.subject)
@@ -39,9 +38,11 @@ def help_out(world: World) -> None:
             _install_older(world, blocker.subject)
         elif blocker.code is Code.PARKED:
             world.do(Resolve(COLLECTION, "", "retry", "operator"), "operator")
+        else:
+            _help_rollout(world, blocker)
     for machine in world.machines.values():
         node = machine.node
-        if machine.paused(world.agenda.now_s):
+        if machine.paused(world.agenda.now_s) or _in_its_turn(world, machine):
             continue
         at_acting = acting is not None and world.versions[machine.version] <= acting
         if machine.version < newest and complete and (node is None or at_acting):
@@ -52,6 +53,48 @@ def help_out(world: World) -> None:
             world.start(machine)
         elif node.membership.refusal or node.membership.state is NodeState.EXCLUDED:
             _mend(world, machine)
+
+
+def _return_slots(world: World) -> None:
+    """Those of scripts that are over; the rollout returns its own."""
+    for node_id, slot in list(world.store.state.slots.items()):
+        if not slot.by.startswith("rollout "):
+            known = node_id in world.store.state.members
+            outcome = Outcome.UNUSED if known else Outcome.GONE
+            world.do(ReturnSlot(node_id, "operator", outcome), "operator")
+
+
+def _help_rollout(world: World, blocker: Blocker) -> None:
+    """Follow the remedy of a rollout's reason."""
+    if blocker.subject:
+        _exclude_old_self(world, blocker.subject)
+    match blocker.code:
+        case Code.STEP_FAILED | Code.STEP_UNKNOWN:
+            world.steer(Retry(blocker.subject, "operator"))
+        case Code.ROLLOUT_PAUSED:
+            world.steer(Resume("operator"))
+        case Code.STEP_MANUAL:
+            _install_by_hand(world, blocker.subject)
+        case _:
+            pass
+
+
+def _install_by_hand(world: World, name: str) -> None:
+    record, machine = world.store.state.record, world.machines.get(name)
+    turn = record.rollout.turn_of(name) if record is not None and record.rollout else None
+    if machine is None or turn is None or machine.node is None:
+        return
+    version = [str(one) for one in world.versions].index(turn.version)
+    world.kill(machine)
+    machine.version = max(machine.version, version)
+    world.start(machine)
+
+
+def _in_its_turn(world: World, machine: Machine) -> bool:
+    """The rollout takes care of it, while its process runs."""
+    record = world.store.state.record
+    rollout = record.rollout if record is not None else None
+    return machine.node is not None and rollout is not None and bool(rollout.turn_of(machine.name))
 
 
 def _install_older(world: World, name: str) -> None:

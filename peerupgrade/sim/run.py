@@ -111,7 +111,7 @@ def _heal(world: World) -> None:
     for key in [key for key in world.machines if "*" in key]:
         world.kill(world.machines.pop(key))
     for machine in world.machines.values():
-        machine.callback_fails = machine.step_fails = 0
+        machine.callback_fails = machine.step_fails = machine.turn_fails = 0
         machine.callback_hangs_s = 0.0
         machine.disk_full = machine.codec_fails = False
         link = machine.link
@@ -136,6 +136,7 @@ def _converged(world: World) -> bool:
     return (
         record.acting == record.data == version
         and record.upgrade is None
+        and record.rollout is None
         and not world.store.state.slots
         and len(operating) == len(world.machines)
         and all(node.version == version for node in operating)

@@ -24,12 +24,14 @@ from peerupgrade.core.requests import (
     Request,
     Scan,
     SetHold,
+    SetRollout,
     TakeSlot,
 )
 from peerupgrade.core.store import LockState, StoreState, execute, execute_lock
 
 _Reads: TypeAlias = Read | ReadAll | Fetch | Scan
-_Promise: TypeAlias = SetHold | ReleaseHold | Exclude | TakeSlot  # acknowledged once durable
+# Acknowledged once durable.
+_Promise: TypeAlias = SetHold | ReleaseHold | SetRollout | Exclude | TakeSlot
 REPLICA_LAG_S = 1.0  # how long a primary without its replica goes on (`min-replicas-max-lag`)
 
 

@@ -14,6 +14,7 @@ scenarios among the tests).
     lock   the same for a lock server,     drained   operations of the older version have ended
     voted  and for its answer              heard     the next message of a subscription arrives
     timer  a timer fires                   prepared  the `before` steps have run
+                                           stepped   a step of a rollout has run
 """
 
 from __future__ import annotations
@@ -33,15 +34,19 @@ from peerupgrade.core.effects import (
     Emit,
     HeardOn,
     Input,
+    InstalledChanged,
     LockReplied,
     Memory,
     Operate,
+    Order,
     Part,
     Remember,
     Remembered,
     RunSteps,
+    RunTurnStep,
     SetTimer,
     Start,
+    StepOutcome,
     StepsDone,
     Stopped,
     StopSteps,
@@ -51,12 +56,13 @@ from peerupgrade.core.effects import (
     Tell,
     Timer,
     TimerFired,
+    TurnStepEnded,
     WatchMembers,
 )
 from peerupgrade.core.invariants import Operating
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
-from peerupgrade.core.record import ClusterRecord, Member, Phase
+from peerupgrade.core.record import ClusterRecord, Member, Phase, TurnStep
 from peerupgrade.core.requests import (
     Claim,
     Commit,
@@ -70,7 +76,7 @@ from peerupgrade.core.requests import (
     Request,
     Subscribed,
 )
-from peerupgrade.core.versions import Version
+from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.servers import SimLockServer, SimStore
 
 _T = TypeVar("_T")
@@ -141,6 +147,8 @@ class Host:
     switching: int | None = None
     draining: int | None = None
     preparing: RunSteps | None = None
+    ordered: Order | None = None
+    step_ends: StepOutcome = StepOutcome.DONE  # what becomes of the steps of a rollout
     news: tuple[Heard, ...] = ()  # on the way to the subscriber of the record's channel
     changes: tuple[Heard, ...] = ()  # and of the members' channel
     timers: dict[Timer, SetTimer] = field(default_factory=dict)
@@ -165,7 +173,7 @@ class Host:
         """The process is gone, and with it all that it waited for."""
         self.node, self.watching, self.paused, self.slept_at_call = None, False, False, None
         self.replies, self.votes, self.news, self.changes = (), (), (), ()
-        self.saving = self.switching = self.draining = self.preparing = None
+        self.saving = self.switching = self.draining = self.preparing = self.ordered = None
         self.timers.clear()
 
 
@@ -189,6 +197,7 @@ class StageConfig:
     with_replica: bool = False
     prompt: frozenset[str] = frozenset()
     before_versions: frozenset[Version] = frozenset()
+    installs: bool = True
 
 
 class Served(NamedTuple):
@@ -208,6 +217,8 @@ class Happened:
 
     served: list[Served] = field(default_factory=list)
     operated: list[tuple[str, Version | None, str]] = field(default_factory=list)
+    ordered: list[tuple[str, Order]] = field(default_factory=list)  # steps that begin
+    ended: list[tuple[str, Order]] = field(default_factory=list)  # and those that have succeeded
 
 
 @dataclass(slots=True)
@@ -309,6 +320,7 @@ class Stage:
             ("switched", host.switching),
             ("drained", host.draining),
             ("prepared", host.preparing),
+            ("stepped", host.ordered),
         ):
             if waits is not None:
                 yield Event(kind, name)
@@ -371,8 +383,25 @@ class Stage:
                 run, host.preparing = host.preparing, None
                 assert run is not None
                 self._feed(host, StepsDone(run.job, run.epoch))
+            case "stepped":
+                order, host.ordered = host.ordered, None
+                assert order is not None
+                self._step_ends(host, order)
             case _:
                 raise ValueError(kind)
+
+    def _step_ends(self, host: Host, order: Order) -> None:
+        """It was run, or looked at: then only an installed version can be seen."""
+        outcome, version = host.step_ends, parse_version(order.work.version)
+        if order.look:
+            seen = StepOutcome.DONE if host.installed >= version else StepOutcome.NOT_DONE
+            outcome = seen if order.work.step is TurnStep.INSTALL else StepOutcome.UNKNOWN
+        elif outcome is StepOutcome.DONE:
+            self._happened.ended.append((host.name, order))
+            if order.work.step is TurnStep.INSTALL:
+                host.installed = version
+                self._feed(host, InstalledChanged(version, host.lowest))
+        self._feed(host, TurnStepEnded(order, outcome))
 
     def _promptly(self) -> None:
         """What is prompt happens at once, until nothing of it is left."""
@@ -412,7 +441,8 @@ class Stage:
         if known is None or known.incarnation != request.incarnation:
             return True
         said = (request.standing, request.seen, request.operating_revision, request.failure)
-        return said == (known.standing, known.seen, known.operating_revision, known.failure)
+        knew = (known.standing, known.seen, known.operating_revision, known.failure)
+        return said == knew and request.work == known.work
 
     def _happens_at_once(self, host: Host, kind: str) -> bool:
         if kind == "switched":  # a node that operates at nothing is in nobody's way
@@ -451,7 +481,7 @@ class Stage:
                 host.timers[timer] = effect
             case WatchMembers(on):
                 host.watching, host.changes = on, (Subscribed(),) if on else ()
-            case Remember() | Switch() | Drain() | RunSteps():
+            case Remember() | Switch() | Drain() | RunSteps() | RunTurnStep():
                 self._begin_work(host, effect)
             case StopSteps():
                 host.preparing = None
@@ -467,7 +497,9 @@ class Stage:
             case _:
                 assert_never(effect)
 
-    def _begin_work(self, host: Host, effect: Remember | Switch | Drain | RunSteps) -> None:
+    def _begin_work(
+        self, host: Host, effect: Remember | Switch | Drain | RunSteps | RunTurnStep
+    ) -> None:
         match effect:
             case Remember(memory):
                 host.saving = memory
@@ -477,6 +509,9 @@ class Stage:
                 host.draining = attempt
             case RunSteps():
                 host.preparing = effect
+            case RunTurnStep(order):
+                host.ordered = order
+                self._happened.ordered.append((host.name, order))
 
     def _replied(self, host: Host, reply: StoreReplied) -> None:
         if host.slept_at_call is not None and reply.part is Part.MEMBERSHIP:
@@ -568,6 +603,7 @@ class Stage:
             quarantine_s=self.config.quarantine_s,
             bootstrap_expect=self.config.hosts,
             steps={Phase.BEFORE: self.config.before_versions},
+            installs=self.config.installs,
         )
         lock = MastershipConfig(self.config.lock_servers, self.config.ttl_s)
         host.node = Node(config, lock, host.disk, host.draws)

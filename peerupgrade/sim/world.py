@@ -30,8 +30,10 @@ from peerupgrade.core.effects import (
     Remembered,
     RememberFailed,
     RunSteps,
+    RunTurnStep,
     SetTimer,
     Start,
+    StepOutcome,
     StepsFailed,
     Stopped,
     StopSteps,
@@ -42,6 +44,7 @@ from peerupgrade.core.effects import (
     Tell,
     Timer,
     TimerFired,
+    TurnStepEnded,
     WatchMembers,
 )
 from peerupgrade.core.gossip.machine import GossipConfig
@@ -51,6 +54,7 @@ from peerupgrade.core.node import MastershipConfig, Node
 from peerupgrade.core.pace import Felt
 from peerupgrade.core.requests import (
     Conversion,
+    Done,
     Failed,
     LockReply,
     ReleaseHold,
@@ -58,7 +62,10 @@ from peerupgrade.core.requests import (
     Request,
     SetHold,
 )
+from peerupgrade.core.rollout import Steering, steer
+from peerupgrade.core.store import snapshot
 from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.errors import RefusedError
 from peerupgrade.sim.application import COLLECTION, Application, Operations, formats
 from peerupgrade.sim.events import Agenda
 from peerupgrade.sim.network import Link, Network
@@ -66,11 +73,13 @@ from peerupgrade.sim.observed import Fed, Observed, Said, Started, Stored
 from peerupgrade.sim.servers import SimLockServer, SimStore
 from peerupgrade.sim.steps import StepRunner, registered
 from peerupgrade.sim.story import of_effect, outcome
+from peerupgrade.sim.turns import TurnRunner
 
 if TYPE_CHECKING:
     from peerupgrade.sim.orchestrator import Orchestrator
 
 _PROGRAMS, _PROGRAMS_MIN = 0.6, 2  # somebody must be there to convert
+_INSTALLS = 0.85
 _WAKE_S = 1e-6  # a machine that was paused goes on just after everything of that moment
 
 
@@ -112,6 +121,8 @@ class Machine:
     callback_fails: int = 0
     callback_hangs_s: float = 0.0
     step_fails: int = 0
+    turn_fails: int = 0
+    installs: bool = True  # in a rollout; else a person does
     codec_fails: bool = False
     disk_full: bool = False
     saved_until_s: float = 0.0  # one save after another, in the order in which they were decided
@@ -146,6 +157,7 @@ class World:
     network: Network = field(init=False)
     application: Application = field(init=False)
     steps: StepRunner = field(init=False)
+    turns: TurnRunner = field(init=False)
     traps: dict[str, Trap] = field(default_factory=dict)  # by crash point
     orchestrators: dict[str, Orchestrator] = field(default_factory=dict)
     sprung: Counter[str] = field(default_factory=Counter)
@@ -160,6 +172,7 @@ class World:
         self.network = Network(self, self.rng)
         self.application = Application(self, Random(self.rng.getrandbits(64)))
         self.steps = StepRunner(self, Random(self.rng.getrandbits(64)))
+        self.turns = TurnRunner(self, Random(self.rng.getrandbits(64)))
         self.versions = [parse_version(text) for text in self.config.versions]
 
     # --- machines ---------------------------------------------------------------------------------
@@ -168,7 +181,8 @@ class World:
         """A new machine, not yet started."""
         has_program = len(self.machines) < _PROGRAMS_MIN or self.rng.random() < _PROGRAMS
         drift = self.rng.uniform(0.999, 1.001)
-        machine = Machine(name, version, has_program, name, drift=drift)
+        installs = self.rng.random() < _INSTALLS
+        machine = Machine(name, version, has_program, name, drift=drift, installs=installs)
         self.machines[name] = machine
         return machine
 
@@ -193,6 +207,7 @@ class World:
                 {COLLECTION: formats(self, machine.version)} if machine.has_program else {}
             ),
             steps=registered(self.config) if machine.has_program else {},
+            installs=machine.installs,
         )
         machine.node = Node(
             config,
@@ -373,7 +388,7 @@ class World:
                 self._watch_members(machine, on=on)
             case Remember():
                 self._remember(machine, effect)
-            case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords():
+            case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords() | RunTurnStep():
                 self._in_application(machine, effect)
             case Tell():
                 self.network.tell(machine, effect)
@@ -383,7 +398,9 @@ class World:
                 self.observe(self, Said(machine, effect))
 
     def _in_application(
-        self, machine: Machine, effect: Switch | Drain | RunSteps | StopSteps | ConvertRecords
+        self,
+        machine: Machine,
+        effect: Switch | Drain | RunSteps | StopSteps | ConvertRecords | RunTurnStep,
     ) -> None:
         match effect:
             case Switch():
@@ -396,6 +413,8 @@ class World:
                 pass  # the worst that an application can do is to go on
             case ConvertRecords():
                 self.application.convert(machine, effect)
+            case RunTurnStep():
+                self.turns.begin(machine, effect)
 
     def _watch_members(self, machine: Machine, *, on: bool) -> None:
         machine.watching = on
@@ -464,6 +483,18 @@ class World:
         self.network.publish(heard, store)
         return reply
 
+    def steer(self, asked: Steering) -> bool:
+        """Somebody starts a rollout, or says how it goes on; False: that is refused."""
+        store = self.store
+        if not store.up or store.state.record is None:
+            return False
+        seen = snapshot(store.state, store.now_ms(self.agenda.now_s), store.identity)
+        try:
+            request = steer(seen, asked)
+        except (RefusedError, KeyError):
+            return False
+        return isinstance(self.do(request, "operator"), Done)
+
     # --- what is told -----------------------------------------------------------------------------
 
     def log(self, line: str) -> None:
@@ -491,6 +522,8 @@ def _failure(effect: Effect) -> Input:
             return SwitchFailed(attempt, "the callback broke")
         case RunSteps(job, epoch):
             return StepsFailed(job, epoch, "the step broke")
+        case RunTurnStep(order):
+            return TurnStepEnded(order, StepOutcome.FAILED, "the step broke")
         case ConvertRecords(call=call, records=records):
             broken = [
                 Conversion(key, one.format, one.stamp, error="the codec broke")

@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from peerupgrade.core.crashpoints import CRASH_POINTS
 from tests.chaos.plan import FAULTS
+from tests.chaos.points import CRASH_POINTS
 
 COUNTED = (
     "raises",

@@ -27,8 +27,13 @@ from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
     Member,
+    Rollout,
     Standing,
+    Turn,
+    TurnStep,
     Upgrade,
+    Work,
+    WorkState,
 )
 from peerupgrade.core.requests import (
     Acquire,
@@ -60,6 +65,7 @@ from peerupgrade.core.requests import (
     Seeds,
     SeedsFound,
     SetHold,
+    SetRollout,
     Subscribed,
     TakeSlot,
     Unverified,
@@ -730,6 +736,72 @@ class TestSlot:
         await stage.call(attach(stage, "b", memory))
         assert stage.state.slots == {}
 
+    @pytest.mark.asyncio
+    async def test_a_superseded_master_takes_and_returns_none(self, stage):
+        await formed(stage)
+        await stage.call(serves(stage, "a", 1))
+        epoch, token = stage.state.record.epoch, stage.state.master_token
+        for stale in ((token, epoch - 1), ("m2", epoch)):
+            await told(stage, TakeSlot("a", "rollout 1.1", 1, *stale), Fenced)
+        await told(stage, TakeSlot("a", "rollout 1.1", 1, token, epoch), Done)
+        for stale in ((token, epoch - 1), ("m2", epoch)):
+            await told(stage, ReturnSlot("a", "rollout 1.1", Outcome.UNUSED, *stale), Fenced)
+        await told(stage, ReturnSlot("a", "rollout 1.1", Outcome.UNUSED, token, epoch), Done)
+
+    @pytest.mark.asyncio
+    async def test_a_master_that_asks_again_keeps_what_the_member_has_said_since(self, stage):
+        await formed(stage)
+        await stage.call(serves(stage, "a", 1))
+        take = TakeSlot("a", "rollout 1.1", 1, stage.state.master_token, stage.state.record.epoch)
+        await told(stage, take, Done)
+        await stage.call(serves(stage, "a", 1, standing=Standing.AWAY))
+        await stage.call(serves(stage, "a", 1))
+        await told(stage, take, Done)
+        await told(stage, ReturnSlot("a", "rollout 1.1"), Done)
+
+    @pytest.mark.asyncio
+    async def test_a_member_that_attaches_as_away_has_been_away(self, stage):
+        await formed(stage)
+        await stage.call(serves(stage, "a", 1))
+        await stage.call(TakeSlot("a", "ann", 1))
+        memory = stage.state.record
+        await stage.change_identity()
+        await stage.call(attach(stage, "a", memory, standing=Standing.AWAY))
+        assert stage.state.slots["a"].away == 1
+
+
+ROLLOUT = Rollout(
+    "2.3", "2.0", "ann", "new", 1_780_000_000_000, turns=(Turn("2.4", "a", "2.0", 1),)
+)
+
+
+class TestRollout:
+    @pytest.mark.asyncio
+    async def test_is_written_if_the_record_has_not_moved(self, stage):
+        request = SetRollout(3, ROLLOUT, "rollout to 2.0", "ann", "new")
+        await told(stage, request, Unverified)
+        await formed(stage)
+        revision = stage.state.record.revision
+        await told(stage, replace(request, revision=revision - 1), Conflict)
+        await told(stage, replace(request, revision=revision), Done)
+        assert stage.state.record.rollout == ROLLOUT
+        await stage.call(commit(stage, rollout=None))
+        await stage.change_identity()
+        await told(stage, replace(request, revision=revision + 2), Unverified)
+
+    @pytest.mark.asyncio
+    async def test_what_a_member_says_of_its_turn_outlives_its_start(self, stage):
+        await formed(stage)
+        work = Work("2.4", "2.0", "1.0", TurnStep.RESTART, WorkState.RUNS, 2, "it said", 1)
+        before = stage.state.members_revision
+        await stage.call(serves(stage, "a", 1, work=work))
+        assert stage.state.members["a"].work == work
+        assert stage.state.members_revision == before + 1
+        await stage.call(admit("a", "a2", earlier=("a1",)))
+        assert stage.state.members["a"].work == work
+        await stage.call(serves(stage, "a", 2))
+        assert stage.state.members["a"].work is None
+
 
 class TestHold:
     @pytest.mark.asyncio
@@ -1027,6 +1099,7 @@ class Sequence:
         *["admit", "report", "commit", "attach"] * 5,
         *["exclude", "hold", "release_hold", "claim", "let_time_pass"] * 2,
         *["take_slot", "return_slot"] * 2,
+        "set_rollout",
         *["init", "leave", "acquire", "extend", "give_back"],
         *["save", "restore", "change_identity", "flush"],
     )
@@ -1082,6 +1155,7 @@ class Sequence:
             self.draw(st.none() | SOME_VERSIONS),
             self.draw(st.integers(0, 3)),
             self.draw(st.sampled_from(["", "why"])),
+            self.draw(st.sampled_from([None, Work("2.4", "2.0", "1.0")])),
         )
 
     def leave(self):
@@ -1100,12 +1174,22 @@ class Sequence:
         return ReleaseHold("bob", "over")
 
     def take_slot(self):
-        return TakeSlot(
-            self.draw(IDS), self.draw(st.sampled_from(["ann", "bob"])), self.draw(st.integers(1, 3))
-        )
+        by = self.draw(st.sampled_from(["ann", "bob"]))
+        return TakeSlot(self.draw(IDS), by, self.draw(st.integers(1, 3)), *self.mastership())
 
     def return_slot(self):
-        return ReturnSlot(self.draw(IDS), "ann", self.draw(st.sampled_from(Outcome)))
+        outcome = self.draw(st.sampled_from(Outcome))
+        return ReturnSlot(self.draw(IDS), "ann", outcome, *self.mastership())
+
+    def mastership(self):
+        """A person's, or a master's."""
+        if self.state.record is None or self.draw(st.booleans()):
+            return ()
+        return self.state.master_token or "m1", self.state.record.epoch + self.draw(HITS)
+
+    def set_rollout(self):
+        revision = self.state.record.revision if self.state.record is not None else 3
+        return SetRollout(revision + self.draw(HITS), ROLLOUT, "rollout to 2.0", "ann", "new")
 
     def acquire(self):
         return Acquire(self.draw(st.sampled_from(["m1", "n1"])), HOUR_MS)

@@ -125,9 +125,6 @@ def test_a_doubt_lasts_as_long_by_the_masters_own_clock():
     assert commit.repair
 
 
-# --- shared data ----------------------------------------------------------------------------------
-
-
 def with_notes(counts, **changes):
     settled = record("2.0", data=V("1.0"), **changes)
     one = member("a", "2.0", collections={"notes": ("1.0", "2.0")})

@@ -201,6 +201,13 @@ class FakeNode:
         self._fail()
         return self.resolved if isinstance(request, Resolve) else self.reply
 
+    async def steer(self, asked):
+        self.asked.append(asked)
+        self._fail()
+        if getattr(asked, "node", "n1") not in MEMBERS:
+            raise KeyError(asked.node)
+        return self.reply
+
     async def exclude(self, name, by, reason, confirm_stopped):
         self.asked.append((name, by, reason, confirm_stopped))
         self._fail()

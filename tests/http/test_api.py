@@ -54,6 +54,7 @@ QUESTIONS = [
     "/v1/events",
     "/v1/doctor",
     "/v1/can-deploy?version=2.0&lowest_supported=1.0",
+    "/v1/upgrade",
 ]
 COMMANDS = {
     "/v1/hold": {"by": "ann", "reason": "closing"},
@@ -68,6 +69,12 @@ COMMANDS = {
     "/v1/data/resolve": {"collection": "notes", "verdict": "skip", "by": "ann"},
     "/v1/upgrade/rehearse": {"version": "2.0", "sample": 10},
     "/v1/upgrade/plan": {"version": "2.0", "lowest_supported": "1.0", "sample": 10},
+    "/v1/upgrade/start": {"version": "2.0", "by": "ann", "reason": "new", "budget": 2},
+    "/v1/upgrade/pause": {"by": "ann", "reason": "peak"},
+    "/v1/upgrade/resume": {"by": "ann"},
+    "/v1/upgrade/retry": {"name": "n2", "by": "ann"},
+    "/v1/upgrade/skip": {"name": "n2", "by": "ann", "reason": "broken"},
+    "/v1/upgrade/abort": {"by": "ann"},
 }
 BEARER = {"Authorization": "Bearer secret"}
 

@@ -27,6 +27,7 @@ SERVERS = "peerupgrade.sim.servers"
 STEPS = "peerupgrade.core.store.steps"
 DETECTOR, GOSSIP = "peerupgrade.core.gossip.detector", "peerupgrade.core.gossip.machine"
 ROSTER = "peerupgrade.core.gossip.roster"
+ROLLOUT, TURN = "peerupgrade.core.rollout", "peerupgrade.core.turn"
 DATA, CONVERTING = "peerupgrade.core.store.data", "peerupgrade.core.store.converting"
 
 
@@ -42,6 +43,146 @@ class Mutant:
 
 
 MUTANTS = [
+    Mutant(
+        "R1t",
+        "a superseded master takes and returns slots",
+        SLOTS,
+        "if request.token and step.is_fenced(request.epoch, request.token):",
+        "if False:",
+    ),
+    Mutant(
+        "R2t",
+        "what somebody wants of a rollout is written over what it was not decided from",
+        DECISIONS,
+        "if request.revision != record.revision:",
+        "if False:",
+    ),
+    Mutant(
+        "R17t",
+        "a turn begins that the member does not remember",
+        TURN,
+        "if known is None or known.id != turn.id or membership.operating is None:",
+        "if membership.operating is None:",
+    ),
+    Mutant(
+        "R26t",
+        "something is installed before the store knows that the node has left",
+        TURN,
+        "if self.membership.has_left:  # R26",
+        "if True:",
+    ),
+    Mutant(
+        "R26u",
+        "a turn goes on after a start before the store knows that the node has left",
+        TURN,
+        "or (work.out_of_service and not self.membership.has_left):",
+        "or False:",
+    ),
+    Mutant(
+        "R26v",
+        "a node that starts in the middle of its turn serves",
+        MEMBERSHIP,
+        "stays = granted is Standing.SERVING and self._out_of_service",
+        "stays = False",
+    ),
+    Mutant(
+        "R26w",
+        "a node that ends in the middle of its turn leaves",
+        MEMBERSHIP,
+        "self._stop = leave and not self._out_of_service",
+        "self._stop = leave",
+    ),
+    Mutant(
+        "R29s",
+        "a turn is given by a slot that nobody acknowledged",
+        ROLLOUT,
+        "if member is None or member.id not in sure or not _has_slot(snapshot, member.id):",
+        "if member is None:",
+    ),
+    Mutant(
+        "R29t",
+        "a slot is returned before the turn is over",
+        ROLLOUT,
+        "    if turn is not None and not _is_over(member, turn):\n        return None\n",
+        "",
+    ),
+    Mutant(
+        "R29u",
+        "a turn ends before its slot was returned",
+        ROLLOUT,
+        "if _is_over(member, turn) and not _has_slot(snapshot, turn.node):",
+        "if _is_over(member, turn):",
+    ),
+    Mutant(
+        "R29v",
+        "more turns than the budget says",
+        ROLLOUT,
+        "or rollout.pause is not None or len(rollout.turns) >= rollout.budget:",
+        "or rollout.pause is not None:",
+    ),
+    Mutant(
+        "R29w",
+        "a slot forgets that its member attached as away",
+        STATE,
+        "if slot is not None and member.standing is Standing.AWAY:",
+        "if False:",
+    ),
+    Mutant(
+        "turn disk",
+        "a step begins before the disk knows of it",
+        TURN,
+        "if not self._heard or membership.saving or not membership.registered:",
+        "if not self._heard or not membership.registered:",
+    ),
+    Mutant(
+        "turn look",
+        "a step that was cut short runs again without a look",
+        TURN,
+        "self._running = Order(work, look=not begun)",
+        "self._running = Order(work)",
+    ),
+    Mutant(
+        "turn fail",
+        "a rollout goes on after a step has failed",
+        ROLLOUT,
+        "if has_stopped(work_on(member, turn), turn) and rollout.pause is None:",
+        "if False:",
+    ),
+    Mutant(
+        "turn last",
+        "the master's node has its turn while others have theirs",
+        ROLLOUT,
+        "if up and up[0].id == record.master and rollout.turns:",
+        "if False:",
+    ),
+    Mutant(
+        "turn hand",
+        "the master takes its own node down without handing over",
+        ROLLOUT,
+        "if record is None or member is None or not snapshot.verified:",
+        "if True:",
+    ),
+    Mutant(
+        "turn half",
+        "what a failed step has installed does not run",
+        TURN,
+        "newer = work.step is TurnStep.INSTALL and self._is_installed(work)",
+        "newer = False",
+    ),
+    Mutant(
+        "turn want",
+        "something is installed although the turn was given up",
+        TURN,
+        "case StepOutcome.NOT_DONE if self._given_up(work) and work.step is TurnStep.INSTALL:",
+        "case StepOutcome.NOT_DONE if False:",
+    ),
+    Mutant(
+        "turn both",
+        "what was installed does not run after the turn was given up",
+        TURN,
+        "if given_up and work.step not in (TurnStep.INSTALL, *_OVER):",
+        "if given_up and work.step not in _OVER:",
+    ),
     Mutant(
         "R13s",
         "a step is saved that is not due",
@@ -558,7 +699,7 @@ def killed_by_tests(module):
     first = First()
     sim, core = ROOT / "tests" / "sim", ROOT / "tests" / "core"
     of_module = [path for path in core.glob("test_*.py") if f"{module} " in path.read_text()]
-    scenarios = [sim / "test_scenarios.py", sim / "test_servers.py"]
+    scenarios = [sim / f"test_{name}.py" for name in ("scenarios", "rollouts", "servers")]
     for tests in (of_module, scenarios, [core]):
         if tests and not first.name:
             pytest.main(["-q", "-x", "-p", "no:cacheprovider", *map(str, tests)], [first])

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from peerupgrade.core.blockers import all_blockers
 from peerupgrade.core.effects import InstalledChanged
+from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.requests import Commit
 from peerupgrade.core.store import snapshot
 from peerupgrade.core.versions import parse_version
@@ -67,7 +67,7 @@ class Scene:
         """What `why` names: code and subject."""
         now_ms = self.stage.store_now_ms
         view = snapshot(self.stage.store.state, now_ms, self.stage.store.identity)
-        return [(str(blocker.code), blocker.subject) for blocker in all_blockers(view, now_ms)]
+        return [(str(blocker.code), blocker.subject) for blocker in whole_ledger(view, now_ms)]
 
     # --- what happens -----------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from peerupgrade.core.requests import (
     Unverified,
 )
 from peerupgrade.sim.ghost import forgot
+from peerupgrade.sim.stage import Event
 from tests.sim.scene import Scene, V, asks, commits
 
 RAISED = commits("raised")
@@ -316,6 +317,20 @@ def test_an_exclusion_leaves_the_node_alone_that_came_back_since_it_was_judged()
     scene.run()
     assert isinstance(scene.operate(Exclude("c", "ann", "gone", True, judged)), Conflict)
     assert scene.operates("c") == "1.0"
+
+
+def test_a_start_that_is_excluded_before_its_admission_is_on_its_disk_does_not_operate():
+    scene = Scene()
+    scene.stage.kill("c")
+    scene.slow("saved", "read")
+    scene.start("c")
+    scene.run(but=[("saved", "c")], without=asks("c", Admit))
+    scene.happen(Event("saved", "c"))
+    scene.run(but=[("saved", "c")])
+    exclude(scene, "c", confirm_stopped=True)
+    scene.run(1.0, but=[("saved", "c")])
+    scene.run(without=lambda host, asked: host.name == "c")
+    assert scene.operates("c") is None
 
 
 def test_what_an_excluded_node_said_before_it_ended_does_not_bring_it_back():

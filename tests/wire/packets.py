@@ -12,7 +12,16 @@ from peerupgrade.core.gossip.packets import (
     Spread,
     Table,
 )
-from peerupgrade.core.record import ClusterRecord, Completion, Hold, Standing, Upgrade
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Completion,
+    Hold,
+    Rollout,
+    RolloutEnd,
+    Standing,
+    Turn,
+    Upgrade,
+)
 from peerupgrade.wire.keyring import Key, Keyring
 from tests.core.builders import V
 
@@ -98,6 +107,18 @@ records = st.builds(
     pause=st.none() | holds,
     upgrade=st.none() | st.builds(Upgrade, texts, counts),
     completion=st.none() | st.builds(Completion, texts, texts, counts, counts),
+    rollout=st.none()
+    | st.builds(
+        Rollout,
+        *[texts] * 4,
+        counts,
+        counts,
+        turns=st.lists(st.builds(Turn, *[texts] * 3, counts, counts, counts), max_size=2).map(
+            tuple
+        ),
+        pause=st.none() | holds,
+    ),
+    rollout_end=st.none() | st.builds(RolloutEnd, texts, texts, counts, counts, counts),
     bootstrap_expect=counts,
     created_at_ms=counts,
     identity=texts,

@@ -15,9 +15,15 @@ from peerupgrade.core.record import (
     Completion,
     Hold,
     Member,
+    Rollout,
+    RolloutEnd,
     Standing,
     Tombstone,
+    Turn,
+    TurnStep,
     Upgrade,
+    Work,
+    WorkState,
 )
 from peerupgrade.core.requests import (
     Admit,
@@ -58,22 +64,37 @@ def built(kind, **known):
     return st.builds(kind, **(strategies | known))
 
 
+works = built(Work, step=st.sampled_from(TurnStep), state=st.sampled_from(WorkState))
 records = built(
     ClusterRecord,
     hold=st.none() | built(Hold),
     pause=st.none() | built(Hold),
     upgrade=st.none() | built(Upgrade),
     completion=st.none() | built(Completion),
+    rollout=st.none()
+    | built(
+        Rollout,
+        turns=st.lists(built(Turn), max_size=2).map(tuple),
+        skipped=st.lists(texts, max_size=2).map(tuple),
+        pause=st.none() | built(Hold),
+    ),
+    rollout_end=st.none() | built(RolloutEnd, skipped=st.lists(texts, max_size=2).map(tuple)),
 )
 members = built(
     Member,
     standing=st.sampled_from(Standing),
+    work=st.none() | works,
     labels=st.dictionaries(texts, texts, max_size=3),
     collections=st.dictionaries(texts, st.lists(texts, max_size=3).map(tuple), max_size=3),
     steps=st.lists(texts, max_size=3).map(tuple),
 )
 tombstones = built(Tombstone)
-memories = built(Memory, record=st.none() | records, earlier=st.lists(texts, max_size=3).map(tuple))
+memories = built(
+    Memory,
+    record=st.none() | records,
+    earlier=st.lists(texts, max_size=3).map(tuple),
+    work=st.none() | works,
+)
 
 RECORD = ClusterRecord("g", acting=parse_version("1.10"), hold=Hold("ann", "why", 1))
 MEMBER = Member("a", 1, "t", parse_version("2.0"), parse_version("1.0"))

@@ -107,11 +107,6 @@ local function member_changed(id, fields)
     {heard = 'member', id = id, member = fields, members_revision = text(revision)})
 end
 
-local function put_member(fields)
-  redis.call('HSET', MEMBERS, fields.id, cjson.encode(fields))
-  member_changed(fields.id, fields)
-end
-
 local function remove_member(id)
   redis.call('HDEL', MEMBERS, id)
   member_changed(id, '')
@@ -143,6 +138,17 @@ end
 
 local function put_slot(slot)
   put({[SLOT .. slot.id] = cjson.encode(slot)})
+end
+
+-- R29: its slot remembers that it was away.
+local function put_member(fields)
+  redis.call('HSET', MEMBERS, fields.id, cjson.encode(fields))
+  member_changed(fields.id, fields)
+  local slot = slot_of(fields.id)
+  if slot and fields.standing == 'away' then
+    slot.away = '1'
+    put_slot(slot)
+  end
 end
 
 local function drop_slot(id)

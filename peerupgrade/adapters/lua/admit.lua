@@ -70,6 +70,7 @@ put_member({
   operating_key = keeps and known.operating_key or '',
   operating_revision = keeps and known.operating_revision or '0',
   failure = keeps and known.failure or '',
+  work = known and known.work or '',
   number = ask.number,
   lease_ms = ask.lease_ms,
   lease_until_ms = lease_until(ask.lease_ms),

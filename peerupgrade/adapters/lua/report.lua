@@ -14,13 +14,8 @@ end
 if is_late(ask, known) then
   return reply('conflict')
 end
-local slot = slot_of(ask.id)
-if slot and ask.standing == 'away' then
-  slot.away = '1'
-  put_slot(slot)
-end
 local changed = known.operating_key ~= ask.operating_key
-for _, name in ipairs({'standing', 'seen', 'operating_revision', 'failure'}) do
+for _, name in ipairs({'standing', 'seen', 'operating_revision', 'failure', 'work'}) do
   changed = changed or known[name] ~= ask[name]
   known[name] = ask[name]
 end

@@ -1,8 +1,12 @@
 -- return_slot: gives a slot back (R29).
--- Refuses while the member is down, and until it has been: what it said before proves nothing. That it
--- was not taken down after all, or is gone for good, is the word of whoever asks.
+-- Refuses an older mastership, where a master asks (R1), while the member is down, and until it has
+-- been: what it said before proves nothing. That it was not taken down after all, or is gone for good,
+-- is the word of whoever asks.
 if not record or record.identity ~= identity then
   return reply('unverified') -- R16
+end
+if ask.token ~= '' and is_fenced() then
+  return reply('fenced') -- R1
 end
 local found, known = member(ask.id)
 local slot = slot_of(ask.id)

@@ -1,14 +1,18 @@
 -- take_slot: gives the permission to take a member down (R29), once: asked again it is the same one.
--- Refuses when another one has it, and when that would leave more members down than the budget says.
+-- Refuses an older mastership, where a master asks (R1), when another one has it, and when that would
+-- leave more members down than the budget says.
 if not record or record.identity ~= identity then
   return reply('unverified') -- R16
+end
+if ask.token ~= '' and is_fenced() then
+  return reply('fenced') -- R1
 end
 local found, known = member(ask.id)
 local held = slot_of(ask.id)
 if held and held.by ~= ask.by then
   return refused('slot_taken', found)
-elseif held and not known then
-  return reply('done')
+elseif held and (not known or ask.token ~= '') then
+  return reply('done') -- a rollout goes by what the member says of its turn
 elseif not known then
   return reply('not_member', '')
 end
@@ -35,7 +39,7 @@ put_slot({
   incarnation = known.incarnation,
   away = known.standing == 'away' and '1' or '0',
 })
-if not held then -- asked again: whatever came before proves nothing from here on
+if not held then -- a script asks again: whatever came before proves nothing from here on
   note('slot taken', ask.by, ask.id, record.acting)
 end
 return reply('done')

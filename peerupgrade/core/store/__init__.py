@@ -39,13 +39,14 @@ from peerupgrade.core.requests import (
     Scan,
     Seeds,
     SetHold,
+    SetRollout,
     TakeSlot,
     Write,
 )
 from peerupgrade.core.store.admission import admit, exclude, init, leave, report, seeds
 from peerupgrade.core.store.converting import audit, convert, resolve
 from peerupgrade.core.store.data import fetch, scan, write
-from peerupgrade.core.store.decisions import claim, commit, hold
+from peerupgrade.core.store.decisions import claim, commit, hold, set_rollout
 from peerupgrade.core.store.lock import execute_lock
 from peerupgrade.core.store.regression import attach
 from peerupgrade.core.store.slots import return_slot, take_slot
@@ -108,7 +109,7 @@ def _control_reply(step: Step, request: ControlRequest) -> Reply:
             return report(step, request)
         case Leave():
             return leave(step, request)
-        case Exclude() | SetHold() | ReleaseHold() | TakeSlot() | ReturnSlot():
+        case Exclude() | SetHold() | ReleaseHold() | SetRollout() | TakeSlot() | ReturnSlot():
             return _operator_reply(step, request)
         case Claim() | Commit() | SaveStep():
             return _masters_reply(step, request)
@@ -136,6 +137,8 @@ def _operator_reply(step: Step, request: OperatorRequest) -> Reply:
             return exclude(step, request)
         case SetHold() | ReleaseHold():
             return hold(step, request)
+        case SetRollout():
+            return set_rollout(step, request)
         case TakeSlot():
             return take_slot(step, request)
         case ReturnSlot():

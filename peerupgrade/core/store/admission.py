@@ -118,6 +118,7 @@ def _admitted_member(
         operating=known.operating if keeps and known else None,
         operating_revision=known.operating_revision if keeps and known else 0,
         failure=known.failure if keeps and known else "",
+        work=known.work if known else None,
         number=request.number,
         lease_ms=request.lease_ms,
         lease_until_ms=step.now_ms + request.lease_ms if request.lease_ms else 0,
@@ -144,9 +145,6 @@ def report(step: Step, request: Report) -> Reply:
         return NotMember(step.view, step.state.excluded.get(request.id))
     if request.number <= known.number:  # it was sent long ago
         return Conflict(step.view)
-    slot = step.state.slots.get(request.id)
-    if slot is not None and request.standing is Standing.AWAY:
-        step.state.slots[request.id] = replace(slot, away=1)
     member = replace(
         known,
         number=request.number,
@@ -155,6 +153,7 @@ def report(step: Step, request: Report) -> Reply:
         operating=request.operating,
         operating_revision=request.operating_revision,
         failure=request.failure,
+        work=request.work,
         lease_until_ms=step.now_ms + known.lease_ms if known.lease_ms else 0,
     )
     if _says_nothing_new(member, known):

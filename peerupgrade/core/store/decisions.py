@@ -1,4 +1,4 @@
-"""What operators and masters write: holds, mastership, the record."""
+"""What operators and masters write: holds, rollouts, mastership, the record."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from peerupgrade.core.requests import (
     ReleaseHold,
     Reply,
     SetHold,
+    SetRollout,
     Unverified,
 )
 from peerupgrade.core.store.state import Step
@@ -38,6 +39,18 @@ def hold(step: Step, request: SetHold | ReleaseHold) -> Reply:
         kind = "paused" if pauses else "held"
     new = replace(record, pause=hold) if pauses else replace(record, hold=hold)
     step.write(replace(new, revision=record.revision + 1), kind, request.by, request.reason)
+    return Done(step.view)
+
+
+def set_rollout(step: Step, request: SetRollout) -> Reply:
+    """Write what somebody wants of a rollout, if nothing has moved since."""
+    record = step.state.record
+    if record is None or record.identity != step.identity:
+        return Unverified(step.view)
+    if request.revision != record.revision:  # R2
+        return Conflict(step.view)
+    new = replace(record, rollout=request.rollout, revision=record.revision + 1)
+    step.write(new, request.kind, request.by, request.reason)
     return Done(step.view)
 
 

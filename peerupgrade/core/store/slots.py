@@ -12,6 +12,7 @@ from __future__ import annotations
 from peerupgrade.core.record import Member, Slot, Standing, is_down
 from peerupgrade.core.requests import (
     Done,
+    Fenced,
     NotMember,
     Outcome,
     Refused,
@@ -25,14 +26,17 @@ from peerupgrade.core.store.state import Step
 
 def take_slot(step: Step, request: TakeSlot) -> Reply:
     """Give the permission if that leaves no more members down than the budget says."""
+    untrusted = _untrusted(step, request)
+    if untrusted is not None:
+        return untrusted
     state, record = step.state, step.state.record
-    if record is None or record.identity != step.identity:
-        return Unverified(step.view)
     member, held = state.members.get(request.id), state.slots.get(request.id)
     if held is not None:
         if held.by != request.by:
             return Refused("slot_taken", step.view, other=member)
-        if member is not None:  # asked again: whatever came before proves nothing from here on
+        # A script asks again: whatever came before proves nothing from here on. A rollout goes by
+        # what the member says of its turn.
+        if member is not None and not request.token:
             state.slots[request.id] = _slot(step, request, member)
         return Done(step.view)
     if member is None:
@@ -44,6 +48,16 @@ def take_slot(step: Step, request: TakeSlot) -> Reply:
     return Done(step.view)
 
 
+def _untrusted(step: Step, request: TakeSlot | ReturnSlot) -> Reply | None:
+    """The store is in doubt, or a master asks that was superseded."""
+    record = step.state.record
+    if record is None or record.identity != step.identity:
+        return Unverified(step.view)
+    if request.token and step.is_fenced(request.epoch, request.token):  # R1
+        return Fenced(step.view)
+    return None
+
+
 def _slot(step: Step, request: TakeSlot, member: Member) -> Slot:
     away = int(member.standing is Standing.AWAY)
     return Slot(request.id, request.by, step.now_ms, member.incarnation, away)
@@ -51,9 +65,10 @@ def _slot(step: Step, request: TakeSlot, member: Member) -> Slot:
 
 def return_slot(step: Step, request: ReturnSlot) -> Reply:
     """Take the permission back, from whoever says so, once the member is up."""
+    untrusted = _untrusted(step, request)
+    if untrusted is not None:
+        return untrusted
     state, record = step.state, step.state.record
-    if record is None or record.identity != step.identity:
-        return Unverified(step.view)
     slot, member = state.slots.get(request.id), state.members.get(request.id)
     if slot is None:
         return Refused("no_slot", step.view)

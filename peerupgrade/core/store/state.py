@@ -12,6 +12,7 @@ from peerupgrade.core.record import (
     Parked,
     Slot,
     Snapshot,
+    Standing,
     StepState,
     Tombstone,
 )
@@ -214,8 +215,11 @@ class Step:
         )
 
     def put_member(self, member: Member) -> None:
-        """Write a member, and tell whoever is master."""
+        """Write a member, and tell whoever is master. R29: its slot remembers that it was away."""
         self.state.members[member.id] = member
+        slot = self.state.slots.get(member.id)
+        if slot is not None and member.standing is Standing.AWAY:
+            self.state.slots[member.id] = replace(slot, away=1)
         self._member_changed(member.id, member)
 
     def remove_member(self, node_id: str) -> None:

@@ -9,7 +9,16 @@ from peerupgrade.sim.world import Machine, Trap
 
 _PAUSES_S = (0.2, 1.0, 4.0, 12.0, 25.0)
 # What is rarely come by is armed more often, so that somebody meets it. The first word counts.
-_RARE = {"withdrawn": 16, "codec": 8, "preparation": 8, "init": 4, "convert": 4, "commit": 4}
+_RARE = {
+    "rollout": 4,
+    "turn": 8,
+    "withdrawn": 16,
+    "codec": 8,
+    "preparation": 8,
+    "init": 4,
+    "convert": 4,
+    "commit": 4,
+}
 _WEIGHTS = [
     next((weight for word, weight in _RARE.items() if word in point.split()), 1)
     for point in CRASH_POINTS

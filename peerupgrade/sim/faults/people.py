@@ -5,8 +5,9 @@ from __future__ import annotations
 from peerupgrade.core.effects import InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.record import Standing
 from peerupgrade.core.requests import Exclude, SetHold
+from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start
 from peerupgrade.sim.faults.hand import Hand
-from peerupgrade.sim.orchestrator import Orchestrator
+from peerupgrade.sim.orchestrator import BUDGET, Orchestrator
 from peerupgrade.sim.world import Machine
 
 
@@ -96,6 +97,48 @@ def orchestrate(hand: Hand) -> bool:
     working[name] = Orchestrator(hand.world, hand.rng, name)
     working[name].begin()
     return True
+
+
+def roll_out(hand: Hand) -> bool:
+    """The cluster is told to bring itself to the next version."""
+    world, record = hand.world, hand.world.store.state.record
+    newer = [one for one in world.versions if record and record.acting and one > record.acting]
+    return bool(newer) and world.steer(Start(str(newer[0]), "operator", budget=BUDGET))
+
+
+def pause_rollout(hand: Hand) -> bool:
+    """Somebody pauses the rollout for a while."""
+
+    def resume() -> None:
+        hand.world.steer(Resume("operator"))
+
+    if not hand.world.steer(Pause("operator", "looking")):
+        return False
+    hand.later(0.5, 5.0, resume)
+    return True
+
+
+def retry_or_skip(hand: Hand) -> bool:
+    """Somebody decides about a member in its turn, or leaves one out."""
+    world, record = hand.world, hand.world.store.state.record
+    if record is None or record.rollout is None or not world.machines:
+        return False
+    names = [turn.node for turn in record.rollout.turns] or sorted(world.store.state.members)
+    name = hand.rng.choice(names) if names else ""
+    again = hand.rng.random() < 0.6
+    return world.steer(Retry(name, "operator") if again else Skip(name, "operator"))
+
+
+def abort_rollout(hand: Hand) -> bool:
+    """Somebody aborts the rollout."""
+    return hand.world.steer(Abort("operator"))
+
+
+def fail_turn_step(hand: Hand) -> bool:
+    """A step of a turn fails, on whoever comes to one next."""
+    for machine in hand.world.machines.values():
+        machine.turn_fails = 1
+    return bool(hand.world.machines)
 
 
 def leave(hand: Hand) -> bool:

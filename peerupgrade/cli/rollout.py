@@ -1,0 +1,292 @@
+"""An upgrade that the cluster drives: `upgrade start|status|pause|resume|retry|skip|abort`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from peerupgrade.cli.client import Json
+from peerupgrade.cli.cluster import hold_text, print_blocker, share_bar
+from peerupgrade.cli.show import (
+    age,
+    moment,
+    plain,
+    print_json,
+    print_message,
+    print_pairs,
+    print_table,
+    span,
+)
+from peerupgrade.cli.target import DEFAULT, Target, connect
+from peerupgrade.cli.who import By, who
+from peerupgrade.errors import ExitCode, UnavailableError
+
+_AGAIN_S = 0.5
+_DECIDE = ("step_failed", "step_unknown")  # a person has to say how it goes on
+
+_Reason = Annotated[str, Parameter(help="for the history.", show_default=False)]
+_Wait = Annotated[
+    bool,
+    Parameter(
+        negative="", show_default=False, help="until it ends; interrupted, only the waiting ends."
+    ),
+]
+
+
+def start(
+    version: Annotated[str, Parameter(help="that every node gets.")],
+    /,
+    *,
+    budget: Annotated[
+        int, Parameter(help="so many may be down at once.", validator=Number(gte=1, lte=1000))
+    ] = 1,
+    reason: _Reason = "",
+    wait: _Wait = False,
+    by: By = None,
+    target: Target = DEFAULT,
+) -> int:
+    """Let the cluster bring every node to a version, one after the other.
+
+    On each node: drain, install, restart, verify, undrain, as its settings say
+    (`peerupgrade node --help`: --install-command and its like); without an install
+    command a person installs, and the rollout waits. A step that fails pauses it.
+    The master's own node is the last, after another one has taken over.
+
+    With --wait the exit code is 0 once it is done, and 5 if it was aborted or a step
+    failed and somebody has to say how it goes on.
+
+    For example:
+
+        peerupgrade upgrade plan 2.0
+        peerupgrade upgrade start 2.0 --wait
+    """
+    body: Json = {"version": version, "by": who(by), "reason": reason, "budget": budget}
+    return _post(target, "start", body, f"the rollout to {version} begins", wait=wait)
+
+
+def status(*, wait: _Wait = False, target: Target = DEFAULT) -> int:
+    """Show the rollout: what each node does, and what is awaited.
+
+    With --wait the exit code is that of `upgrade start --wait`.
+
+    For example:
+
+        peerupgrade upgrade status
+    """
+    answer = connect(target).get("/v1/upgrade")
+    if wait:
+        return _follow(target, answer)
+    if target.as_json:
+        print_json(answer)
+    else:
+        _print(answer)
+    return ExitCode.OK
+
+
+def pause(
+    *,
+    reason: Annotated[str, Parameter(help="shown to everyone who asks why.")],
+    by: By = None,
+    target: Target = DEFAULT,
+) -> int:
+    """Let no further node be taken down; those whose turn it is go on.
+
+    For example:
+
+        peerupgrade upgrade pause --reason "looking at n2"
+    """
+    return _post(target, "pause", {"by": who(by), "reason": reason}, "the rollout is paused")
+
+
+def resume(
+    *, reason: _Reason = "", wait: _Wait = False, by: By = None, target: Target = DEFAULT
+) -> int:
+    """Go on after a pause.
+
+    For example:
+
+        peerupgrade upgrade resume --wait
+    """
+    body = {"by": who(by), "reason": reason}
+    return _post(target, "resume", body, "the rollout goes on", wait=wait)
+
+
+def retry(
+    name: str,
+    /,
+    *,
+    reason: _Reason = "",
+    wait: _Wait = False,
+    by: By = None,
+    target: Target = DEFAULT,
+) -> int:
+    """Run the step again that failed on a node, or was cut short; the rollout goes on.
+
+    For example:
+
+        peerupgrade upgrade retry n2
+    """
+    body = {"name": name, "by": who(by), "reason": reason}
+    return _post(target, "retry", body, f"{name} tries again", wait=wait)
+
+
+def skip(
+    name: str,
+    /,
+    *,
+    reason: _Reason = "",
+    wait: _Wait = False,
+    by: By = None,
+    target: Target = DEFAULT,
+) -> int:
+    """Leave a node out: it keeps what it has, and comes back if it is down. The rollout goes on.
+
+    For example:
+
+        peerupgrade upgrade skip n2 --reason "its disk is full"
+    """
+    body = {"name": name, "by": who(by), "reason": reason}
+    return _post(target, "skip", body, f"{name} is left out", wait=wait)
+
+
+def abort(
+    *, reason: _Reason = "", wait: _Wait = False, by: By = None, target: Target = DEFAULT
+) -> int:
+    """End the rollout: nodes that are down come back, and every node keeps what it has.
+
+    For example:
+
+        peerupgrade upgrade abort --reason "2.0 is too slow"
+    """
+    body = {"by": who(by), "reason": reason}
+    return _post(target, "abort", body, "the rollout is aborted", wait=wait)
+
+
+def _post(target: Target, verb: str, body: Json, message: str, *, wait: bool = False) -> int:
+    answer = connect(target).post(f"/v1/upgrade/{verb}", body)
+    if wait:
+        print_message(message)
+        return _follow(target, answer)
+    if target.as_json:
+        print_json(answer)
+    else:
+        print_message(message)
+    return ExitCode.OK
+
+
+# --- following it ---------------------------------------------------------------------------------
+
+
+def _follow(target: Target, answer: Json) -> int:
+    """Tell how it goes on until it has ended, or somebody must decide."""
+    told = ""
+    while True:
+        rollout = answer["rollout"]
+        if rollout is None or _undecided(answer):
+            break
+        line = _line(answer)
+        if line != told:
+            told = line
+            print_message(line)
+        time.sleep(_AGAIN_S)
+        answer = _again(target, answer)
+    if target.as_json:
+        print_json(answer)
+    else:
+        _print(answer)
+    done = answer["ended"] is not None and answer["ended"]["outcome"] == "done"
+    return ExitCode.OK if rollout is None and done else ExitCode.NOT_SETTLED
+
+
+def _again(target: Target, known: Json) -> Json:
+    """The node that is asked may be the one whose turn it is."""
+    try:
+        return connect(target).get("/v1/upgrade")
+    except UnavailableError:
+        return known
+
+
+def _undecided(answer: Json) -> bool:
+    return any(one["code"] in _DECIDE for one in answer["blockers"])
+
+
+def _line(answer: Json) -> str:
+    """How far it is, and what the nodes do whose turn it is."""
+    rollout = answer["rollout"]
+    parts = [f"{share_bar(rollout['done'] / max(1, rollout['total']))}"]
+    parts += [
+        f"{plain(one['name'])} {_doing(one)}"
+        for one in rollout["members"]
+        if one["state"] == "turn"
+    ]
+    if rollout["pause"] is not None:
+        parts.append(f"paused by {plain(rollout['pause']['by'])}")
+    return f"{rollout['version']}: {', '.join(parts)}"
+
+
+def _doing(member: Json) -> str:
+    if member["step"] is None:
+        return "begins"
+    state = "" if member["step_state"] == "runs" else f" {member['step_state']}"
+    return f"{member['step']}{state}"
+
+
+# --- showing it -----------------------------------------------------------------------------------
+
+
+def _print(answer: Json) -> None:
+    if not answer["live"]:
+        print_message(f"as of {moment(answer['now'])}, not live: {answer['note']}")
+    print_pairs(_pairs(answer))
+    rollout = answer["rollout"]
+    if rollout is None:
+        return
+    print()
+    print_table(
+        ("NODE", "ZONE", "INSTALLED", "STANDING", "STATE", "STEP", "NOTE"),
+        (
+            (
+                one["name"],
+                one["zone"],
+                one["installed"],
+                one["standing"],
+                one["state"],
+                _doing(one) if one["state"] == "turn" else "",
+                one["note"],
+            )
+            for one in rollout["members"]
+        ),
+    )
+    for blocker in answer["blockers"]:
+        print()
+        print_blocker(blocker, answer["now_ms"])
+
+
+def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
+    rollout, ended = answer["rollout"], answer["ended"]
+    if rollout is None:
+        yield "rollout", "none"
+    else:
+        reason = f": {plain(rollout['reason'])}" if rollout["reason"] else ""
+        since = age(rollout["started_at_ms"], answer["now_ms"])
+        yield "rollout", f"to {rollout['version']}, by {plain(rollout['by'])}{reason}, for {since}"
+        left = rollout["remaining_s"]
+        estimate = f", about {span(left)} left" if left else ""
+        done = f"{rollout['done']} of {rollout['total']} nodes have it{estimate}"
+        yield "progress", f"{share_bar(rollout['done'] / max(1, rollout['total']))}, {done}"
+        yield "budget", f"{rollout['budget']} may be down at once"
+        if rollout["pause"] is not None:
+            yield "paused", hold_text(rollout["pause"], answer["now_ms"])
+        if rollout["aborted"]:
+            yield "aborted", "the nodes whose turn it is come back"
+    if ended is not None:
+        skipped = f", without {', '.join(map(plain, ended['skipped']))}" if ended["skipped"] else ""
+        yield (
+            "last",
+            f"{ended['version']} {ended['outcome']}{skipped} at {moment(ended['ended_at'])}, took"
+            f" {span(ended['duration_s'])}",
+        )

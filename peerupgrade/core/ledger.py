@@ -1,0 +1,150 @@
+"""The ledger: every reason why an upgrade has not finished, those of a rollout among them.
+
+Theory of operation: the reasons of a rollout are read from what its decisions are made from
+(`rollout`). A member whose turn it is, or that waits for it, is down or old because of the rollout:
+so the rollout's own reason is shown for it, whose remedy is the right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peerupgrade.core.blockers import (
+    Blocker,
+    Code,
+    all_blockers,
+)
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Member,
+    Rollout,
+    Snapshot,
+    Turn,
+    Work,
+    WorkState,
+    is_down,
+)
+from peerupgrade.core.rollout import has_stopped, lacking, next_member, work_on
+
+_BY_ROLLOUT = (Code.OLDER_VERSION, Code.AWAY)
+
+
+def whole_ledger(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
+    """Every reason that the store's state shows; empty when nothing is unfinished."""
+    found, record = all_blockers(snapshot, now_ms), snapshot.record
+    if record is None or record.rollout is None or not snapshot.verified:
+        return found
+    handled = {turn.node for turn in record.rollout.turns}
+    handled |= {member.id for member in lacking(snapshot)}
+    others = [one for one in found if one.code not in _BY_ROLLOUT or one.subject not in handled]
+    return [*_rollout_blockers(snapshot, record, record.rollout), *others]
+
+
+def _rollout_blockers(
+    snapshot: Snapshot, record: ClusterRecord, rollout: Rollout
+) -> Iterator[Blocker]:
+    waiting, version = lacking(snapshot), rollout.version
+    left = [*(turn.node for turn in rollout.turns), *(member.id for member in waiting)]
+    ends = "ends with the members whose turn it is" if rollout.aborted else "is under way"
+    yield Blocker(
+        Code.ROLLOUT,
+        "",
+        rollout.started_at_ms,
+        f"the rollout to {version} {ends}; left: {', '.join(left) or 'nobody'}",
+        "wait: it goes from member to member, and what else is named here keeps it; or: peerupgrade"
+        " upgrade abort",
+    )
+    for turn in rollout.turns:
+        yield _turn_blocker(turn, snapshot.members.get(turn.node))
+    pause = rollout.pause
+    if pause is not None and rollout.turn_of(pause.by) is None:
+        yield Blocker(
+            Code.ROLLOUT_PAUSED,
+            "",
+            pause.at_ms,
+            f"{pause.by} paused the rollout: {pause.reason}",
+            "peerupgrade upgrade resume",
+        )
+    if not rollout.aborted:
+        yield from (_down(member, version) for member in waiting if is_down(record, member))
+    yield from _no_slot(snapshot, record, rollout)
+
+
+def _turn_blocker(turn: Turn, member: Member | None) -> Blocker:
+    work, name = work_on(member, turn), turn.node
+    if member is None or work is None:
+        return Blocker(
+            Code.TURN_NOT_BEGUN,
+            name,
+            turn.at_ms,
+            f"{name} has its turn, and has not begun",
+            f"start {name} again, or exclude it if it is gone for good",
+        )
+    code, evidence, remedy = _work_words(name, work, stopped=has_stopped(work, turn))
+    if turn.given_up:
+        evidence += "; it was given up, and comes back with what it has"
+    return Blocker(code, name, member.changed_at_ms, evidence, remedy)
+
+
+def _work_words(name: str, work: Work, *, stopped: bool) -> tuple[Code, str, str]:
+    note = f": {work.note}" if work.note else ""
+    decide = f"peerupgrade upgrade retry {name}, or upgrade skip {name}"
+    if stopped and work.state is WorkState.FAILED:
+        return (
+            Code.STEP_FAILED,
+            f"{work.step} failed on {name}{note}",
+            f"mend what it reports, then: {decide}",
+        )
+    if stopped:
+        return (
+            Code.STEP_UNKNOWN,
+            f"{work.step} was cut short on {name}, and nothing says whether it was done{note}",
+            f"look at {name}; to do it again, or to leave {name} out: {decide}",
+        )
+    if work.state is WorkState.WAITS:
+        return (
+            Code.STEP_MANUAL,
+            f"{name} is out of service, and waits for a person: it has {work.before}, it is to get"
+            f" {work.version}",
+            f"install {work.version} on {name} and start its program again, then tell its agent"
+            f" by SIGHUP; or: peerupgrade upgrade skip {name}; or exclude it if it is gone",
+        )
+    return (
+        Code.STEP_RUNS,
+        f"{name}, from {work.before} to {work.version}: {work.step} {work.state}{note}",
+        f"wait; if {name} does not answer, start it again, or exclude it if it is gone for good",
+    )
+
+
+def _down(member: Member, version: str) -> Blocker:
+    return Blocker(
+        Code.MEMBER_DOWN,
+        member.id,
+        member.changed_at_ms,
+        f"{member.id} has {member.installed}, and is down: its turn comes once it operates",
+        f"start {member.id} again, with {version} if you like; or peerupgrade upgrade skip"
+        f" {member.id}; or exclude it if it is gone for good",
+    )
+
+
+def _no_slot(snapshot: Snapshot, record: ClusterRecord, rollout: Rollout) -> Iterator[Blocker]:
+    """R29: the next one must not be taken down while too many others are."""
+    member = next_member(snapshot)
+    if member is None:
+        return
+    down = {one.id: "is down" for one in snapshot.members.values() if is_down(record, one)}
+    down |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
+    mine = snapshot.slots.get(member.id)
+    others = {name: why for name, why in down.items() if name != member.id}
+    if mine is None and len(others) < rollout.budget:
+        return
+    if mine is not None and mine.by == f"rollout {rollout.id}":
+        return
+    named = [f"{name} {why}" for name, why in sorted((others or down).items())]
+    yield Blocker(
+        Code.BUDGET_SPENT,
+        member.id,
+        snapshot.members[member.id].changed_at_ms,
+        f"{member.id} is next, and not more than {rollout.budget} may be down: {', '.join(named)}",
+        "start what is down, or exclude it if it is gone for good; whoever has a slot returns it",
+    )

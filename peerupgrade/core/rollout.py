@@ -1,0 +1,460 @@
+"""A rollout: which member is next, when its turn is over, and what somebody may change of it.
+
+Theory of operation: a rollout is part of the cluster record, so every node hears of it as it hears
+of a raise. The master takes a slot for a member, under its epoch, and then commits the member's
+turn; the member walks through the steps (`turn`) and says in its reports how far it is. Once it has
+confirmed that it operates again the master gives the slot back, and then ends the turn. Each of
+these is in the store before the next begins, so that the next master goes on from there.
+
+    slot taken -> turn given -> (the member works) -> slot returned -> turn ended
+
+What a person wants is decided by `steer` and written if the record has not moved since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import TypeAlias, assert_never
+
+from peerupgrade.core.acting import Step, StepName
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Hold,
+    Member,
+    Rollout,
+    RolloutEnd,
+    Slot,
+    Snapshot,
+    Turn,
+    TurnStep,
+    Work,
+    WorkState,
+    is_down,
+)
+from peerupgrade.core.requests import Outcome, ReturnSlot, SetRollout, TakeSlot
+from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.errors import RefusedError
+
+_BY = "rollout "
+_STOPPED = (WorkState.FAILED, WorkState.UNKNOWN)
+
+
+# --- what is --------------------------------------------------------------------------------------
+
+
+def turn_order(member: Member, master: str) -> tuple[bool, Version, str, str]:
+    """The oldest version first, zone by zone, and the master last."""
+    return (member.id == master, member.installed, member.zone, member.id)
+
+
+def lacking(snapshot: Snapshot) -> list[Member]:
+    """The members that have still to get the version, in order; without those whose turn it is."""
+    record = snapshot.record
+    if record is None or record.rollout is None:
+        return []
+    rollout, version = record.rollout, parse_version(record.rollout.version)
+    found = [
+        member
+        for member in snapshot.members.values()
+        if member.installed < version
+        and member.id not in rollout.skipped
+        and rollout.turn_of(member.id) is None
+    ]
+    return sorted(found, key=lambda member: turn_order(member, record.master))
+
+
+def next_member(snapshot: Snapshot) -> Member | None:
+    """Who is to be taken down next: one that is up, and the master only when all turns are over."""
+    record = snapshot.record
+    if record is None or record.rollout is None:
+        return None
+    rollout = record.rollout
+    if rollout.aborted or rollout.pause is not None or len(rollout.turns) >= rollout.budget:
+        return None
+    up = [member for member in lacking(snapshot) if not is_down(record, member)]
+    if up and up[0].id == record.master and rollout.turns:
+        return None
+    return up[0] if up else None
+
+
+def hands_over(snapshot: Snapshot) -> bool:
+    """The master is next, and somebody else can decide meanwhile."""
+    record, member = snapshot.record, next_member(snapshot)
+    if record is None or member is None or not snapshot.verified:
+        return False
+    others = [one for one in snapshot.members.values() if one.id != member.id]
+    return member.id == record.master and any(not is_down(record, one) for one in others)
+
+
+def work_on(member: Member | None, turn: Turn) -> Work | None:
+    """What the member says of this very turn."""
+    work = member.work if member is not None else None
+    return work if work is not None and work.turn == turn.id else None
+
+
+def has_stopped(work: Work | None, turn: Turn) -> bool:
+    """Its step failed, or cannot be known, and nobody has decided what is to be done."""
+    if work is None or work.state not in _STOPPED:
+        return False
+    return work.attempt >= turn.attempt and not turn.given_up
+
+
+def _is_over(member: Member | None, turn: Turn) -> bool:
+    """The member has done all that it was to do, or is no member any more."""
+    work = work_on(member, turn)
+    return member is None or (work is not None and work.state is WorkState.ENDED)
+
+
+def _goes_down(member: Member | None, turn: Turn) -> bool:
+    """It is down, or may still go; once it comes back its standing says what it is."""
+    work = work_on(member, turn)
+    return member is not None and (
+        work is None or work.step not in (TurnStep.RETURN, TurnStep.UNDRAIN)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a member does in a rollout.
+
+    `state`: "done", "skipped", "waits" for its turn, or "turn"; `work`: of its turn, once begun.
+    """
+
+    member: Member
+    state: str
+    work: Work | None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """A rollout as people see it. `remaining_s`: estimated; None while nothing can be said."""
+
+    rollout: Rollout
+    parts: tuple[Part, ...]
+    done: int
+    remaining_s: float | None
+
+
+def rollout_view(snapshot: Snapshot) -> RolloutView | None:
+    """The rollout that is under way; None: there is none."""
+    record = snapshot.record
+    if record is None or record.rollout is None:
+        return None
+    rollout, version = record.rollout, parse_version(record.rollout.version)
+    members = sorted(snapshot.members.values(), key=lambda one: turn_order(one, record.master))
+    parts = tuple(_part(rollout, member, version) for member in members)
+    done = sum(part.state == "done" for part in parts)
+    brought = [part for part in parts if part.state == "done" and part.work is not None]
+    left = sum(part.state in ("waits", "turn") for part in parts)
+    took_s = (snapshot.now_ms - rollout.started_at_ms) / 1000
+    remaining_s = left * took_s / len(brought) if brought else None
+    return RolloutView(rollout, parts, done, remaining_s)
+
+
+def _part(rollout: Rollout, member: Member, version: Version) -> Part:
+    turn = rollout.turn_of(member.id)
+    if turn is not None:
+        return Part(member, "turn", work_on(member, turn))
+    if member.installed >= version:
+        work = member.work
+        ours = work is not None and work.version == rollout.version
+        return Part(member, "done", work if ours else None)
+    return Part(member, "skipped" if member.id in rollout.skipped else "waits", None)
+
+
+# --- what the master does -------------------------------------------------------------------------
+
+
+def rollout_step(snapshot: Snapshot, now_ms: int, sure: Collection[str]) -> Step | None:
+    """The next change of the record, if there is one.
+
+    Args:
+        snapshot: of the store.
+        now_ms: the store's clock, now.
+        sure: the members for which this mastership was acknowledged a slot: no failover forgets it.
+    """
+    record = snapshot.record
+    if record is None or record.rollout is None or not snapshot.verified:
+        return None
+    rollout = record.rollout
+    for turn in rollout.turns:
+        member = snapshot.members.get(turn.node)
+        if _is_over(member, turn) and not _has_slot(snapshot, turn.node):
+            rest = tuple(one for one in rollout.turns if one is not turn)
+            ended = replace(rollout, turns=rest)
+            return _step(StepName.TURN_ENDED, record, ended, _said(turn, member))
+        if has_stopped(work_on(member, turn), turn) and rollout.pause is None:
+            why = _said(turn, member)
+            paused = replace(rollout, pause=Hold(turn.node, why, now_ms))
+            return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
+    if not rollout.turns and (rollout.aborted or not lacking(snapshot)):
+        return _end(record, rollout, now_ms)
+    member = next_member(snapshot)
+    # R29: first the slot, acknowledged, then the turn.
+    if member is None or member.id not in sure or not _has_slot(snapshot, member.id):
+        return None
+    turn = Turn(f"{record.epoch}.{record.revision + 1}", member.id, rollout.version, now_ms)
+    given = replace(rollout, turns=(*rollout.turns, turn))
+    return _step(StepName.TURN_GIVEN, record, given, f"{member.id} has {member.installed}")
+
+
+def _step(name: StepName, record: ClusterRecord, rollout: Rollout, inputs: str) -> Step:
+    return Step(name, replace(record, rollout=rollout), inputs)
+
+
+def _end(record: ClusterRecord, rollout: Rollout, now_ms: int) -> Step:
+    end = RolloutEnd(
+        rollout.id,
+        rollout.version,
+        rollout.started_at_ms,
+        now_ms,
+        rollout.aborted,
+        rollout.skipped,
+    )
+    skipped = f", without {', '.join(rollout.skipped)}" if rollout.skipped else ""
+    how = f"{rollout.version}{skipped}, " + ("aborted" if rollout.aborted else "done")
+    return Step(StepName.ROLLOUT_ENDED, replace(record, rollout=None, rollout_end=end), how)
+
+
+def _said(turn: Turn, member: Member | None) -> str:
+    work = work_on(member, turn)
+    if work is None:
+        return f"{turn.node}: no member any more"
+    note = f": {work.note}" if work.note else ""
+    return f"{turn.node}: {work.step} {work.state}{note}"
+
+
+def slot_request(snapshot: Snapshot, sure: Collection[str]) -> TakeSlot | ReturnSlot | None:
+    """The next slot to take or to give back, if there is one; arguments as for `rollout_step`."""
+    record = snapshot.record
+    if record is None or not snapshot.verified:
+        return None
+    rollout, member = record.rollout, next_member(snapshot)
+    if member is not None and hands_over(snapshot):
+        member = None
+    turns = rollout.turns if rollout is not None else ()
+    for slot in snapshot.slots.values():
+        request = None if member and slot.id == member.id else _returned(snapshot, turns, slot)
+        if request is not None:
+            return request
+    if rollout is None:
+        return None
+    missing = [
+        turn.node
+        for turn in turns  # the store forgot
+        if not _has_slot(snapshot, turn.node) and _goes_down(snapshot.members.get(turn.node), turn)
+    ]
+    if member is not None and not (member.id in sure and _has_slot(snapshot, member.id)):
+        missing.append(member.id)
+    return TakeSlot(missing[0], _BY + rollout.id, rollout.budget) if missing else None
+
+
+def _returned(snapshot: Snapshot, turns: Collection[Turn], slot: Slot) -> ReturnSlot | None:
+    if not slot.by.startswith(_BY):
+        return None  # somebody else's
+    member = snapshot.members.get(slot.id)
+    turn = next((one for one in turns if one.node == slot.id), None)
+    if turn is not None and not _is_over(member, turn):
+        return None
+    work = member.work if member is not None else None
+    was_down = turn is not None and work is not None and work.down
+    outcome = Outcome.UP if was_down else Outcome.UNUSED
+    return ReturnSlot(slot.id, slot.by, outcome if member is not None else Outcome.GONE)
+
+
+def _has_slot(snapshot: Snapshot, node_id: str) -> bool:
+    slot = snapshot.slots.get(node_id)
+    return slot is not None and slot.by.startswith(_BY)
+
+
+def slots_after(snapshot: Snapshot, request: TakeSlot | ReturnSlot, now_ms: int) -> Snapshot:
+    """The copy of the store once the request was done: nobody tells of slots."""
+    slots = dict(snapshot.slots)
+    slots.pop(request.id, None)
+    member = snapshot.members.get(request.id)
+    if isinstance(request, TakeSlot) and member is not None:
+        slots[request.id] = Slot(request.id, request.by, now_ms, member.incarnation)
+    return replace(snapshot, slots=slots)
+
+
+# --- what people do -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Bring every member to a version; at most `budget` are down at once."""
+
+    version: str
+    by: str
+    reason: str = ""
+    budget: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """No further turn begins."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Turns begin again."""
+
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Let the step run again that failed on a member; the rollout goes on."""
+
+    node: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A member keeps what it has; if it is down, it comes back with that. The rollout goes on."""
+
+    node: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """No further turn begins, and the members whose turn it is come back with what they have."""
+
+    by: str
+    reason: str = ""
+
+
+Steering: TypeAlias = Start | Pause | Resume | Retry | Skip | Abort
+
+
+def steer(snapshot: Snapshot, asked: Steering) -> SetRollout:
+    """What is to be written.
+
+    Args:
+        snapshot: of the store, verified.
+        asked: what somebody wants.
+
+    Raises:
+        RefusedError: it cannot be done as things are.
+        KeyError: there is no member of this name.
+        VersionError: the version cannot be read.
+    """
+    record = snapshot.record
+    if record is None or record.acting is None:
+        raise RefusedError(
+            "the cluster has not formed yet", rule="forming", hint="peerupgrade why says why"
+        )
+    if isinstance(asked, Start):
+        rollout, kind = _started(snapshot, record, asked), f"rollout to {asked.version}"
+    elif record.rollout is None:
+        raise RefusedError(
+            "no rollout is under way", rule="no_rollout", hint="peerupgrade upgrade start VERSION"
+        )
+    else:
+        rollout, kind = _changed(snapshot, record.rollout, asked)
+    return SetRollout(record.revision, rollout, kind, asked.by, asked.reason)
+
+
+def _started(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout:
+    version = parse_version(asked.version)
+    if record.rollout is not None:
+        raise RefusedError(
+            f"a rollout to {record.rollout.version} is under way",
+            rule="rollout_under_way",
+            hint="peerupgrade upgrade status shows it; upgrade abort ends it",
+        )
+    assert record.acting is not None
+    assert record.floor is not None
+    if version < record.floor:
+        raise RefusedError(
+            f"the cluster acts at {record.floor}, which is newer than {version}",
+            rule="installed_below_acting",
+            hint=f"give {record.floor} or newer",
+        )
+    if all(member.installed >= version for member in snapshot.members.values()):
+        raise RefusedError(
+            f"every member has {version} or newer",
+            rule="nothing_to_do",
+            hint="peerupgrade members lists what they have",
+        )
+    id_ = f"{record.epoch}.{record.revision + 1}"
+    return Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms, budget=asked.budget)
+
+
+def _changed(
+    snapshot: Snapshot, rollout: Rollout, asked: Pause | Resume | Retry | Skip | Abort
+) -> tuple[Rollout, str]:
+    match asked:
+        case Pause():
+            pause = Hold(asked.by, asked.reason, snapshot.now_ms)
+            return replace(rollout, pause=pause), "rollout paused"
+        case Resume():
+            return _resumed(snapshot, rollout), "rollout resumed"
+        case Retry():
+            return _retried(snapshot, rollout, asked.node), f"retry of {asked.node}"
+        case Skip():
+            return _skipped(snapshot, rollout, asked.node), f"{asked.node} skipped"
+        case Abort():
+            turns = tuple(replace(turn, given_up=1) for turn in rollout.turns)
+            return replace(rollout, turns=turns, aborted=1, pause=None), "rollout aborted"
+        case _:
+            assert_never(asked)
+
+
+def _resumed(snapshot: Snapshot, rollout: Rollout) -> Rollout:
+    if rollout.pause is None:
+        raise RefusedError(
+            "the rollout is not paused", rule="no_pause", hint="peerupgrade why says what it awaits"
+        )
+    for turn in rollout.turns:
+        if has_stopped(work_on(snapshot.members.get(turn.node), turn), turn):
+            raise RefusedError(
+                f"{turn.node} has not got through: {_said(turn, snapshot.members[turn.node])}",
+                rule="turn_stopped",
+                hint=f"peerupgrade upgrade retry {turn.node}, or upgrade skip {turn.node}",
+            )
+    return replace(rollout, pause=None)
+
+
+def _retried(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:
+    turn = rollout.turn_of(node)
+    if turn is None or not has_stopped(work_on(snapshot.members.get(node), turn), turn):
+        _check_member(snapshot, rollout, node)
+        raise RefusedError(
+            f"no step has failed on {node}",
+            rule="nothing_to_retry",
+            hint="peerupgrade upgrade status shows what each member does",
+        )
+    return _with_turn(_without_its_pause(rollout, node), replace(turn, attempt=turn.attempt + 1))
+
+
+def _skipped(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:
+    _check_member(snapshot, rollout, node)
+    turn, skipped = rollout.turn_of(node), tuple(sorted({*rollout.skipped, node}))
+    rollout = replace(_without_its_pause(rollout, node), skipped=skipped)
+    return rollout if turn is None else _with_turn(rollout, replace(turn, given_up=1))
+
+
+def _without_its_pause(rollout: Rollout, node: str) -> Rollout:
+    """The pause that began because a step failed on that member is over; a person's is not."""
+    its = rollout.pause is not None and rollout.pause.by == node
+    return replace(rollout, pause=None) if its else rollout
+
+
+def _check_member(snapshot: Snapshot, rollout: Rollout, node: str) -> None:
+    if node not in snapshot.members and rollout.turn_of(node) is None:
+        raise KeyError(node)
+
+
+def _with_turn(rollout: Rollout, turn: Turn) -> Rollout:
+    turns = tuple(turn if one.node == turn.node else one for one in rollout.turns)
+    return replace(rollout, turns=turns)

@@ -1,0 +1,186 @@
+"""One member's turn in a rollout: from the first step to the last, each at most once.
+
+Theory of operation: what step the member is at is on its disk before the step begins (`Work`), and
+again once it has ended. So a step that ended never runs again, whatever dies meanwhile; one that
+this process has not begun itself, and whose end is not on the disk, was cut short: then somebody
+looks whether it was done, and where nothing can say, a person decides.
+
+    drain -> leave -> install -> restart -> verify -> return -> undrain
+
+`leave` and `return` are the member's own: it says that it does not serve (R26), and is admitted
+anew. Nothing is installed before the store knows that it has left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from peerupgrade.core.effects import Effect, Emit, Order, RunTurnStep, StepOutcome
+from peerupgrade.core.membership import Membership
+from peerupgrade.core.record import Standing, Turn, TurnStep, Work, WorkState
+from peerupgrade.core.versions import parse_version
+
+_ORDER = tuple(TurnStep)
+_NOTE_CHARS_MAX = 500
+_OVER = (TurnStep.RETURN, TurnStep.UNDRAIN)
+
+
+@dataclass(slots=True)
+class Walker:
+    """The machine."""
+
+    membership: Membership
+    _heard: bool = False  # what the store says of this node
+    _turn: Turn | None = None
+    _own: tuple[str, TurnStep, int] | None = None  # the step that this process has begun itself
+    _running: Order | None = None
+    _returned_at: tuple[object, ...] | None = None  # as things were when it asked to come back
+
+    def follow(self, now: float) -> list[Effect]:
+        """Do what comes next, if anything does."""
+        self._hear()
+        membership = self.membership
+        if not self._heard or membership.saving or not membership.registered:
+            return []
+        work, turn = membership.memory.work, self._turn
+        if work is None or work.state is WorkState.ENDED:
+            return self._begin(turn, work)
+        given_up = self._given_up(work)
+        if work.state in (WorkState.FAILED, WorkState.UNKNOWN):
+            if given_up:
+                return self._come_back(work)
+            assert turn is not None
+            return self._again(work, turn) if turn.attempt > work.attempt else []
+        if work.state is WorkState.WAITS:
+            if given_up:
+                return self._come_back(work)
+            return self._next(work, given_up=False) if self._is_installed(work) else []
+        return self._go_on(now, work, given_up=given_up)
+
+    def _again(self, work: Work, turn: Turn) -> list[Effect]:
+        """What failed runs once more; without the version there is nothing to verify."""
+        missing = work.step is TurnStep.VERIFY and not self._is_installed(work)
+        step = TurnStep.INSTALL if missing else work.step
+        again = replace(work, step=step, attempt=turn.attempt, note="")
+        return self._save(self._beginning(again))
+
+    def _beginning(self, work: Work) -> Work:
+        """A step that begins; a person installs where nothing else does."""
+        by_hand = work.step is TurnStep.INSTALL and not self.membership.config.installs
+        waits = by_hand and not self._is_installed(work)
+        return replace(work, state=WorkState.WAITS if waits else WorkState.RUNS)
+
+    def _given_up(self, work: Work) -> bool:
+        turn = self._turn
+        return turn is None or turn.id != work.turn or bool(turn.given_up)
+
+    def _hear(self) -> None:
+        """Only a store that is verified says whose turn it is."""
+        view, me = self.membership.view, self.membership.config.id
+        if view is None or not view.verified or view.record is None:
+            return
+        rollout = view.record.rollout
+        self._heard, self._turn = True, rollout.turn_of(me) if rollout is not None else None
+
+    # --- the beginning ----------------------------------------------------------------------------
+
+    def _begin(self, turn: Turn | None, last: Work | None) -> list[Effect]:
+        if turn is None or (last is not None and last.turn == turn.id):
+            return []
+        membership, record = self.membership, self.membership.memory.record
+        work = Work(turn.id, turn.version, str(membership.config.installed), attempt=turn.attempt)
+        if turn.given_up or self._is_installed(work):
+            return self._save(replace(work, state=WorkState.ENDED))
+        # R17: on this disk first, so that a store that forgets is told of it again.
+        known = record.rollout.turn_of(turn.node) if record is not None and record.rollout else None
+        if known is None or known.id != turn.id or membership.operating is None:
+            return []
+        return [Emit("turn", f"from {work.before} to {work.version}"), *self._save(work)]
+
+    def _is_installed(self, work: Work) -> bool:
+        return self.membership.config.installed >= parse_version(work.version)
+
+    # --- one step after the other -----------------------------------------------------------------
+
+    def _go_on(self, now: float, work: Work, *, given_up: bool) -> list[Effect]:
+        match work.step:
+            case TurnStep.LEAVE:
+                if self.membership.has_left:  # R26
+                    return self._next(work, given_up=given_up)
+                return self.membership.set_away(now, True)
+            case TurnStep.RETURN:
+                return self._return(now, work)
+            case _:
+                return self._run(work, given_up=given_up)
+
+    def _run(self, work: Work, *, given_up: bool) -> list[Effect]:
+        if self._running is not None or (work.out_of_service and not self.membership.has_left):
+            return []
+        begun = self._own == _key(work)
+        if given_up and not begun and work.step in (TurnStep.DRAIN, TurnStep.VERIFY):
+            return self._come_back(work)  # it was cut short, and nobody wants it any more
+        self._running = Order(work, look=not begun)
+        return [RunTurnStep(self._running)]
+
+    def _return(self, now: float, work: Work) -> list[Effect]:
+        membership = self.membership
+        if membership.standing is not Standing.AWAY:
+            return self._next(work, given_up=False) if membership.operating is not None else []
+        assert membership.view is not None
+        now_as = (membership.view.record, membership.config.installed)
+        if self._returned_at == now_as:
+            return []  # it has asked, and nothing has changed since
+        self._returned_at = now_as
+        return membership.set_away(now, False)
+
+    def ended(self, now: float, order: Order, outcome: StepOutcome, note: str) -> list[Effect]:
+        """A step has run, or somebody has looked whether it had."""
+        if order != self._running:
+            return []
+        self._running = None
+        work = replace(order.work, note=" ".join(note.split())[:_NOTE_CHARS_MAX])
+        told = Emit("step", f"{work.step} {outcome}" + (f": {work.note}" if work.note else ""))
+        match outcome:
+            case StepOutcome.DONE:
+                return [told, *self._done(work)]
+            case StepOutcome.NOT_DONE if self._given_up(work) and work.step is TurnStep.INSTALL:
+                return [told, *self._come_back(work)]
+            case StepOutcome.NOT_DONE:
+                self._own = _key(work)
+                return [told, *self.follow(now)]
+            case StepOutcome.FAILED:
+                return [told, *self._save(replace(work, state=WorkState.FAILED))]
+            case StepOutcome.UNKNOWN:
+                return [told, *self._save(replace(work, state=WorkState.UNKNOWN))]
+
+    def _done(self, work: Work) -> list[Effect]:
+        if work.step is TurnStep.VERIFY and not self._is_installed(work):
+            installed = self.membership.config.installed
+            note = f"{work.version} was to be installed, and it is {installed}"
+            return self._save(replace(work, state=WorkState.FAILED, note=note))
+        return self._next(work, given_up=self._given_up(work))
+
+    def _next(self, work: Work, *, given_up: bool) -> list[Effect]:
+        if work.step is TurnStep.UNDRAIN:
+            return self._save(replace(work, state=WorkState.ENDED))
+        if given_up and work.step not in (TurnStep.INSTALL, *_OVER):
+            return self._come_back(work)  # what was installed shall also run
+        step = _ORDER[_ORDER.index(work.step) + 1]
+        down = work.down or int(step is TurnStep.LEAVE)
+        return self._save(self._beginning(replace(work, step=step, down=down)))
+
+    def _come_back(self, work: Work) -> list[Effect]:
+        """With what it has, from wherever it is."""
+        if work.step is TurnStep.UNDRAIN:
+            return self._save(replace(work, state=WorkState.ENDED))
+        newer = work.step is TurnStep.INSTALL and self._is_installed(work)
+        step = TurnStep.RESTART if newer else TurnStep.RETURN
+        return self._save(replace(work, step=step, state=WorkState.RUNS))
+
+    def _save(self, work: Work) -> list[Effect]:
+        self._own, self._returned_at = _key(work), None
+        return self.membership.remember_work(work)
+
+
+def _key(work: Work) -> tuple[str, TurnStep, int]:
+    return (work.turn, work.step, work.attempt)

@@ -1,0 +1,138 @@
+"""A rollout through real agents, driven by real commands."""
+
+import asyncio
+import signal
+
+import pytest
+import pytest_asyncio
+
+from peerupgrade.adapters.embedded import EmbeddedServer
+from peerupgrade.errors import ExitCode
+from tests.acceptance.agents import Agents, eventually
+
+pytestmark = pytest.mark.asyncio
+
+STEPS = ["drain", "install", "restart", "verify", "undrain"]
+
+
+@pytest_asyncio.fixture
+async def agents(tmp_path, monkeypatch, capsys):
+    async with EmbeddedServer(tmp_path / "store") as server:
+        agents = Agents(server.url, tmp_path, monkeypatch, capsys)
+        try:
+            yield agents
+        finally:
+            agents.end()
+
+
+def commands(agents, name, **others):
+    """Each step writes down that it ran; what is installed is in the file of the agent."""
+    told, version = agents.directory / f"{name}.steps", agents.directory / f"{name}.version"
+    script = f'echo "$PEERUPGRADE_STEP $PEERUPGRADE_VERSION $PEERUPGRADE_BEFORE" >> {told}'
+    found = {f"{step}_command": f"sh -c '{script}'" for step in STEPS}
+    install = f'{script}; echo "$PEERUPGRADE_VERSION" > {version}; echo installed it'
+    return found | {"install_command": f"sh -c '{install}'"} | others
+
+
+async def form(agents, *names, **others):
+    for name in names:
+        agents.start(
+            name, bootstrap_expect=str(len(names)), **commands(agents, name, **others.get(name, {}))
+        )
+    for name in names:
+
+        async def operate(asked=name):
+            found = await agents.members(asked)
+            return {one for one in found if found[one]["operating"]} >= set(names)
+
+        await eventually(operate)
+
+
+def steps(agents, name):
+    path = agents.directory / f"{name}.steps"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+async def ended(agents, asked):
+    _, answer, _ = await agents.ask(asked, "upgrade", "status")
+    return answer if answer is not None and answer["rollout"] is None else None
+
+
+async def test_a_rollout_walks_through_all_nodes_and_the_master_is_the_last(agents):
+    await form(agents, "a", "b", "c")
+    code, answer, said = await agents.ask("a", "upgrade", "start", "2.0", "--wait")
+    assert code == ExitCode.OK, said
+    assert answer["ended"]["outcome"] == "done"
+    for name in "abc":
+        assert steps(agents, name) == STEPS
+    assert (agents.directory / "b.steps").read_text().split()[:3] == ["drain", "2.0", "1.0"]
+    assert (await agents.members("a"))["c"]["installed"] == "2.0"
+
+
+def dies_in(agents, name, step, when):
+    """The agent is killed within a step, once: before the step has done its work, or after."""
+    told, once = agents.directory / f"{name}.steps", agents.directory / f"{name}.died"
+    found = commands(agents, name)
+    die = f"if [ ! -e {once} ]; then touch {once}; kill -9 $PPID; sleep 5; fi"
+    work = found[f"{step}_command"].removeprefix("sh -c '").removesuffix("'")
+    script = f"{die}; {work}" if when == "before" else f"{work}; {die}"
+    return {
+        f"{step}_command": f"sh -c '{script}'",
+        "look_command": f"sh -c 'grep -q $PEERUPGRADE_STEP {told}'",
+    }
+
+
+@pytest.mark.parametrize(
+    ("step", "when"), [*((step, "after") for step in STEPS), ("install", "before")]
+)
+async def test_an_agent_that_is_killed_in_the_middle_of_a_step_goes_on_and_runs_none_twice(
+    agents, step, when
+):
+    settings = dies_in(agents, "b", step, when)
+    await form(agents, "a", "b", b=settings)
+    code, _, said = await agents.ask("a", "upgrade", "start", "2.0", "--reason", "new")
+    assert code == ExitCode.OK, said
+    await asyncio.to_thread(agents.running["b"].wait, 30)
+    assert agents.running["b"].returncode == -signal.SIGKILL
+    agents.start("b", **commands(agents, "b", **settings))
+    answer = await eventually(lambda: ended(agents, "a"), 40)
+    assert answer["ended"]["outcome"] == "done"
+    once = [one for one in steps(agents, "b") if one != "verify"]  # that is only a question
+    assert once == ["drain", "install", "restart", "undrain"]
+
+
+async def test_a_step_that_fails_is_shown_and_somebody_says_how_it_goes_on(agents):
+    broken = {"verify_command": "sh -c 'echo no answer on port 8000; exit 7'"}
+    await form(agents, "a", "b", "c", b=broken)
+    code, answer, _ = await agents.ask("c", "upgrade", "start", "2.0", "--wait")
+    assert code == ExitCode.NOT_SETTLED
+    (failed,) = [one for one in answer["blockers"] if one["code"] == "step_failed"]
+    assert failed["subject"] == "b"
+    assert "failed with status 7: no answer on port 8000" in failed["evidence"]
+    assert "peerupgrade upgrade retry b" in failed["remedy"]
+    code, _, _ = await agents.ask("a", "upgrade", "resume")
+    assert code == ExitCode.REFUSED
+    code, answer, said = await agents.ask("a", "upgrade", "skip", "b", "--wait", "--by", "ann")
+    assert code == ExitCode.OK, said
+    assert answer["ended"]["skipped"] == ["b"]
+    assert (await agents.members("a"))["b"]["standing"] == "serving"
+    _, history, _ = await agents.ask("a", "history")
+    assert ("b skipped", "ann") in [(one["kind"], one["by"]) for one in history["entries"]]
+
+
+async def test_where_no_command_installs_a_person_does(agents):
+    by_hand = {"install_command": ""}
+    await form(agents, "a", "b", b=by_hand)
+    await agents.ask("a", "upgrade", "start", "2.0")
+
+    async def waits():
+        _, answer, _ = await agents.ask("a", "why")
+        return any(
+            (one["code"], one["subject"]) == ("step_manual", "b") for one in answer["blockers"]
+        )
+
+    await eventually(waits)
+    agents.install("b", "2.0")
+    answer = await eventually(lambda: ended(agents, "a"), 40)
+    assert answer["ended"]["outcome"] == "done"
+    assert steps(agents, "b") == ["drain", "restart", "verify", "undrain"]

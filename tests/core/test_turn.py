@@ -1,0 +1,92 @@
+"""One member's turn, where a whole cluster is more than is needed."""
+
+from dataclasses import replace
+from random import Random
+
+from peerupgrade.core.effects import Memory, Remember, RunTurnStep, StepOutcome
+from peerupgrade.core.membership import Membership, NodeConfig
+from peerupgrade.core.record import Rollout, Standing, Turn, TurnStep, Work, WorkState
+from peerupgrade.core.requests import View
+from peerupgrade.core.timers import Timers
+from peerupgrade.core.turn import Walker
+from tests.core.builders import V, record
+
+TURN = Turn("3.10", "a", "2.0", 2000)
+GIVEN = record(rollout=Rollout("3.9", "2.0", "ann", "new", 1000, turns=(TURN,)))
+INSTALLING = Work("3.10", "2.0", "1.0", TurnStep.INSTALL, down=1)
+
+
+def walker(memory, *, standing=Standing.SERVING, told=Standing.SERVING, seen=GIVEN):
+    """A registered member that has heard of its turn."""
+    config = NodeConfig("a", V("1.0"), V("0"), installs=True)
+    membership = Membership(config, memory, Random(1), Timers())
+    membership.view, membership._registered = View(seen, "server"), True
+    membership.operating = V("1.0") if standing is Standing.SERVING else None
+    membership._standing = standing
+    membership._reported = replace(membership._reported, standing=told)
+    return Walker(membership)
+
+
+def test_a_turn_begins_on_the_disk():
+    (_, remember) = walker(Memory("t", record=GIVEN)).follow(0.0)
+    assert isinstance(remember, Remember)
+    assert remember.memory.work == Work("3.10", "2.0", "1.0")
+
+
+def test_a_turn_that_the_disk_does_not_know_of_does_not_begin():
+    assert walker(Memory("t", record=record())).follow(0.0) == []
+
+
+def test_a_turn_in_a_store_that_is_in_doubt_is_none():
+    doubtful = replace(GIVEN, identity="another server")
+    assert walker(Memory("t", record=GIVEN), seen=doubtful).follow(0.0) == []
+
+
+def test_after_a_start_nothing_is_done_before_the_store_knows_that_the_node_is_away():
+    memory = Memory("t", record=GIVEN, work=INSTALLING)
+    assert walker(memory, standing=Standing.AWAY).follow(0.0) == []
+    (run,) = walker(memory, standing=Standing.AWAY, told=Standing.AWAY).follow(0.0)
+    assert run == RunTurnStep(run.order)
+    assert (run.order.work, run.order.look) == (INSTALLING, True)
+
+
+def test_a_turn_that_has_ended_is_not_begun_again():
+    ended = replace(INSTALLING, step=TurnStep.UNDRAIN, state=WorkState.ENDED)
+    assert walker(Memory("t", record=GIVEN, work=ended)).follow(0.0) == []
+
+
+def test_without_a_turn_nothing_is_done():
+    assert walker(Memory("t", record=record()), seen=record()).follow(0.0) == []
+
+
+def given_up(work, installed="1.0"):
+    """A member that is away, in a turn that somebody gave up."""
+    turns = (replace(TURN, given_up=1),)
+    seen = replace(GIVEN, rollout=replace(GIVEN.rollout, turns=turns))
+    memory = Memory("t", record=GIVEN, work=work)
+    made = walker(memory, standing=Standing.AWAY, told=Standing.AWAY, seen=seen)
+    made.membership.config = replace(made.membership.config, installed=V(installed))
+    return made
+
+
+def saved(effects):
+    (memory,) = [effect.memory for effect in effects if isinstance(effect, Remember)]
+    return memory.work.step
+
+
+def test_what_was_installed_also_runs_before_a_member_comes_back():
+    made = given_up(INSTALLING)
+    (run,) = made.follow(0.0)
+    assert saved(made.ended(0.0, run.order, StepOutcome.DONE, "")) is TurnStep.RESTART
+    assert saved(given_up(replace(INSTALLING, state=WorkState.FAILED)).follow(0.0)) is (
+        TurnStep.RETURN
+    )
+    half = replace(INSTALLING, state=WorkState.FAILED)
+    assert saved(given_up(half, installed="2.0").follow(0.0)) is TurnStep.RESTART
+
+
+def test_what_nobody_wants_any_more_is_not_installed():
+    made = given_up(INSTALLING)
+    (run,) = made.follow(0.0)
+    assert run.order.look
+    assert saved(made.ended(0.0, run.order, StepOutcome.NOT_DONE, "")) is TurnStep.RETURN
