@@ -27,7 +27,7 @@ from peerupgrade.core.effects import (
     WatchMembers,
 )
 from peerupgrade.core.progress import all_progress, runners, steps_wanted
-from peerupgrade.core.record import ClusterRecord, Job, Phase, Snapshot, newer
+from peerupgrade.core.record import ClusterRecord, Job, Phase, Snapshot, Standing, newer
 from peerupgrade.core.requests import (
     All,
     Audit,
@@ -136,8 +136,14 @@ class Master:
             members.pop(heard.id, None)
         else:
             members[heard.id] = heard.member
+        slots, slot = dict(self.snapshot.slots), self.snapshot.slots.get(heard.id)
+        if slot is not None and heard.member and heard.member.standing is Standing.AWAY:
+            slots[heard.id] = replace(slot, away=1)  # as the store does it
         self.snapshot = replace(
-            self.snapshot, members=members, members_revision=heard.members_revision
+            self.snapshot,
+            members=members,
+            members_revision=heard.members_revision,
+            slots=slots,
         )
         return self.decide(now)
 

@@ -91,7 +91,6 @@ class Work:
         step, state: where it is.
         attempt: so many times somebody let a step run that had failed, and one.
         note: what the step said, or why it failed.
-        down: 1 from the moment that it was about to leave.
     """
 
     turn: str
@@ -101,7 +100,6 @@ class Work:
     state: WorkState = WorkState.RUNS
     attempt: int = 1
     note: str = ""
-    down: int = 0
 
     @property
     def out_of_service(self) -> bool:

@@ -257,10 +257,11 @@ def _returned(snapshot: Snapshot, turns: Collection[Turn], slot: Slot) -> Return
     turn = next((one for one in turns if one.node == slot.id), None)
     if turn is not None and not _is_over(member, turn):
         return None
-    work = member.work if member is not None else None
-    was_down = turn is not None and work is not None and work.down
-    outcome = Outcome.UP if was_down else Outcome.UNUSED
-    return ReturnSlot(slot.id, slot.by, outcome if member is not None else Outcome.GONE)
+    if member is None:
+        return ReturnSlot(slot.id, slot.by, Outcome.GONE)
+    # One that was taken anew, because the store forgot it, may never have seen the member down.
+    seen_down = slot.away == 1 or slot.incarnation != member.incarnation
+    return ReturnSlot(slot.id, slot.by, Outcome.UP if turn and seen_down else Outcome.UNUSED)
 
 
 def _has_slot(snapshot: Snapshot, node_id: str) -> bool:

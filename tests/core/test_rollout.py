@@ -50,12 +50,12 @@ def turn(name="a", **changes):
 
 def view(*members, master="", slots=(), **changes):
     the_record = record(rollout=changes.pop("rollout", rollout()), master=master, **changes)
-    given = {name: Slot(name, BY, 1, 1) for name in slots}
+    given = {name: Slot(name, BY, 1, 1, away=1) for name in slots}
     return snapshot(the_record, *members, slots=given)
 
 
 def at(step=TurnStep.INSTALL, state=WorkState.RUNS, **changes):
-    return replace(Work("3.10", "2.0", "1.0", step, state, down=1), **changes)
+    return replace(Work("3.10", "2.0", "1.0", step, state), **changes)
 
 
 def names(members):
@@ -134,14 +134,17 @@ def test_first_the_slot_is_returned_then_the_turn_ends():
 
 
 @pytest.mark.parametrize(
-    ("work", "outcome"),
+    ("slot", "outcome"),
     [
-        (at(TurnStep.UNDRAIN, WorkState.ENDED, down=0), Outcome.UNUSED),
-        (at(TurnStep.UNDRAIN, WorkState.ENDED), Outcome.UP),
+        (Slot("a", BY, 1, 1, away=1), Outcome.UP),
+        (Slot("a", BY, 1, 0), Outcome.UP),
+        (Slot("a", BY, 1, 1), Outcome.UNUSED),
     ],
+    ids=["it was away", "it was started anew", "neither"],
 )
-def test_a_member_that_was_not_taken_down_returns_its_slot_unused(work, outcome):
-    shown = view(member("a", work=work), slots=["a"], rollout=rollout(turn()))
+def test_a_slot_that_has_not_seen_its_member_down_is_returned_unused(slot, outcome):
+    back = member("a", work=at(TurnStep.UNDRAIN, WorkState.ENDED))
+    shown = replace(view(back, rollout=rollout(turn())), slots={"a": slot})
     assert slot_request(shown, ()) == ReturnSlot("a", BY, outcome)
 
 
