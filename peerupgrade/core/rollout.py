@@ -64,23 +64,30 @@ def lacking(snapshot: Snapshot) -> list[Member]:
     return sorted(found, key=lambda member: turn_order(member, record.master))
 
 
-def next_member(snapshot: Snapshot) -> Member | None:
-    """Who is to be taken down next: one that is up, and the master only when all turns are over."""
+def next_member(snapshot: Snapshot, silent: Collection[str] = ()) -> Member | None:
+    """Who is to be taken down next: one that is up, and the master only when all turns are over.
+
+    Args:
+        snapshot: of the store.
+        silent: who does not answer gossip. The store may take them for up: they count as down.
+    """
     record = snapshot.record
     if record is None or record.rollout is None:
         return None
     rollout = record.rollout
     if rollout.aborted or rollout.pause is not None or len(rollout.turns) >= rollout.budget:
         return None
-    up = [member for member in lacking(snapshot) if not is_down(record, member)]
-    if up and up[0].id == record.master and rollout.turns:
+    missing = {node_id for node_id in silent if node_id in snapshot.members}
+    up = [one for one in lacking(snapshot) if not is_down(record, one) and one.id not in missing]
+    if not up or (up[0].id == record.master and rollout.turns):
         return None
-    return up[0] if up else None
+    taken = {turn.node for turn in rollout.turns}
+    return up[0] if len(missing | taken) < rollout.budget else None
 
 
-def hands_over(snapshot: Snapshot) -> bool:
+def hands_over(snapshot: Snapshot, silent: Collection[str] = ()) -> bool:
     """The master is next, and somebody else can decide meanwhile."""
-    record, member = snapshot.record, next_member(snapshot)
+    record, member = snapshot.record, next_member(snapshot, silent)
     if record is None or member is None or not snapshot.verified:
         return False
     others = [one for one in snapshot.members.values() if one.id != member.id]
@@ -166,13 +173,16 @@ def _part(rollout: Rollout, member: Member, version: Version) -> Part:
 # --- what the master does -------------------------------------------------------------------------
 
 
-def rollout_step(snapshot: Snapshot, now_ms: int, sure: Collection[str]) -> Step | None:
+def rollout_step(
+    snapshot: Snapshot, now_ms: int, sure: Collection[str], silent: Collection[str] = ()
+) -> Step | None:
     """The next change of the record, if there is one.
 
     Args:
         snapshot: of the store.
         now_ms: the store's clock, now.
         sure: the members for which this mastership was acknowledged a slot: no failover forgets it.
+        silent: as for `next_member`.
     """
     record = snapshot.record
     if record is None or record.rollout is None or not snapshot.verified:
@@ -190,7 +200,7 @@ def rollout_step(snapshot: Snapshot, now_ms: int, sure: Collection[str]) -> Step
             return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
     if not rollout.turns and (rollout.aborted or not lacking(snapshot)):
         return _end(record, rollout, now_ms)
-    member = next_member(snapshot)
+    member = next_member(snapshot, silent)
     # R29: first the slot, acknowledged, then the turn.
     if member is None or member.id not in sure or not _has_slot(snapshot, member.id):
         return None
@@ -225,13 +235,15 @@ def _said(turn: Turn, member: Member | None) -> str:
     return f"{turn.node}: {work.step} {work.state}{note}"
 
 
-def slot_request(snapshot: Snapshot, sure: Collection[str]) -> TakeSlot | ReturnSlot | None:
+def slot_request(
+    snapshot: Snapshot, sure: Collection[str], silent: Collection[str] = ()
+) -> TakeSlot | ReturnSlot | None:
     """The next slot to take or to give back, if there is one; arguments as for `rollout_step`."""
     record = snapshot.record
     if record is None or not snapshot.verified:
         return None
-    rollout, member = record.rollout, next_member(snapshot)
-    if member is not None and hands_over(snapshot):
+    rollout, member = record.rollout, next_member(snapshot, silent)
+    if member is not None and hands_over(snapshot, silent):
         member = None
     turns = rollout.turns if rollout is not None else ()
     for slot in snapshot.slots.values():

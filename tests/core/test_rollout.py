@@ -100,6 +100,19 @@ def test_nobody_is_taken_down_beyond_the_budget():
     assert next_member(view(*members, rollout=both)) is None
 
 
+def test_whoever_does_not_answer_gossip_counts_as_down_although_the_store_knows_nothing_of_it():
+    members = [member(name) for name in "abc"]
+    assert next_member(view(*members), silent={"c"}) is None
+    assert next_member(view(*members, rollout=rollout(budget=2)), silent={"c"}).id == "a"
+    assert next_member(view(*members, rollout=rollout(budget=2)), silent={"a"}).id == "b"
+    assert next_member(view(*members), silent={"gone"}).id == "a"
+    shown = view(*members)
+    assert slot_request(shown, (), {"c"}) is None
+    assert rollout_step(replace(shown, slots={"a": Slot("a", BY, 1, 1)}), 1, {"a"}, {"c"}) is None
+    named = [(str(one.code), one.subject) for one in whole_ledger(shown, NOW_MS, {"c"})]
+    assert ("budget_spent", "a") in named
+
+
 def test_the_master_hands_over_when_it_is_next_and_somebody_else_is_up():
     master, other = member("a"), member("b", "2.0")
     assert hands_over(view(master, other, master="a"))

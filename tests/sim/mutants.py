@@ -127,6 +127,13 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
+        "R29x",
+        "a member is taken down while another one does not answer",
+        ROLLOUT,
+        "return up[0] if len(missing | taken) < rollout.budget else None",
+        "return up[0]",
+    ),
+    Mutant(
         "turn disk",
         "a step begins before the disk knows of it",
         TURN,
