@@ -48,7 +48,9 @@ def _rollout_blockers(
 ) -> Iterator[Blocker]:
     waiting, version = lacking(snapshot), rollout.version
     left = [*(turn.node for turn in rollout.turns), *(member.id for member in waiting)]
-    ends = "ends with the members whose turn it is" if rollout.aborted else "is under way"
+    ends = "is being rolled back" if rollout.rollback else "is under way"
+    if rollout.aborted:
+        ends = "ends with the members whose turn it is"
     yield Blocker(
         Code.ROLLOUT,
         "",
@@ -69,7 +71,7 @@ def _rollout_blockers(
             "peerupgrade upgrade resume",
         )
     if not rollout.aborted:
-        yield from (_down(member, version) for member in waiting if is_down(record, member))
+        yield from (_down(member) for member in waiting if is_down(record, member))
     yield from _no_slot(snapshot, record, rollout, silent)
 
 
@@ -119,14 +121,14 @@ def _work_words(name: str, work: Work, *, stopped: bool) -> tuple[Code, str, str
     )
 
 
-def _down(member: Member, version: str) -> Blocker:
+def _down(member: Member) -> Blocker:
     return Blocker(
         Code.MEMBER_DOWN,
         member.id,
         member.changed_at_ms,
         f"{member.id} has {member.installed}, and is down: its turn comes once it operates",
-        f"start {member.id} again, with {version} if you like; or peerupgrade upgrade skip"
-        f" {member.id}; or exclude it if it is gone for good",
+        f"start {member.id} again; or peerupgrade upgrade skip {member.id}; or exclude it if it is"
+        " gone for good",
     )
 
 

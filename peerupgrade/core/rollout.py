@@ -49,19 +49,50 @@ def turn_order(member: Member, master: str) -> tuple[bool, Version, str, str]:
 
 
 def lacking(snapshot: Snapshot) -> list[Member]:
-    """The members that have still to get the version, in order; without those whose turn it is."""
+    """The members that have still to be taken down, in order; without those whose turn it is."""
     record = snapshot.record
     if record is None or record.rollout is None:
         return []
-    rollout, version = record.rollout, parse_version(record.rollout.version)
+    rollout, master = record.rollout, record.master
     found = [
         member
         for member in snapshot.members.values()
-        if member.installed < version
+        if _lacks(rollout, member)
         and member.id not in rollout.skipped
         and rollout.turn_of(member.id) is None
     ]
-    return sorted(found, key=lambda member: turn_order(member, record.master))
+    if rollout.rollback:  # who came last returns first
+        return sorted(found, key=lambda one: (one.id == master, _came(rollout, one)))
+    return sorted(found, key=lambda one: turn_order(one, master))
+
+
+def _lacks(rollout: Rollout, member: Member) -> bool:
+    if rollout.rollback:
+        return bool(_came(rollout, member)) and member.installed >= parse_version(rollout.version)
+    return member.installed < parse_version(rollout.version)
+
+
+def _came(rollout: Rollout, member: Member) -> tuple[int, ...]:
+    """When the member got the version in this rollout, later ones first; (): it did not."""
+    work = member.work
+    if work is None or work.version != rollout.version or _number(work.turn) <= _number(rollout.id):
+        return ()
+    if parse_version(work.before) >= parse_version(work.version):
+        return ()
+    return tuple(-number for number in _number(work.turn))
+
+
+def _number(id_: str) -> tuple[int, ...]:
+    """Epoch and revision, as numbers."""
+    return tuple(int(part) for part in id_.split("."))
+
+
+def _gets(rollout: Rollout, member: Member) -> str:
+    """The version that the member has at the end of its turn."""
+    if not rollout.rollback:
+        return rollout.version
+    assert member.work is not None
+    return member.work.before
 
 
 def next_member(snapshot: Snapshot, silent: Collection[str] = ()) -> Member | None:
@@ -75,7 +106,7 @@ def next_member(snapshot: Snapshot, silent: Collection[str] = ()) -> Member | No
     if record is None or record.rollout is None:
         return None
     rollout = record.rollout
-    if rollout.aborted or rollout.pause is not None or len(rollout.turns) >= rollout.budget:
+    if rollout.aborted or rollout.pause is not None:
         return None
     missing = {node_id for node_id in silent if node_id in snapshot.members}
     up = [one for one in lacking(snapshot) if not is_down(record, one) and one.id not in missing]
@@ -148,9 +179,10 @@ def rollout_view(snapshot: Snapshot) -> RolloutView | None:
     record = snapshot.record
     if record is None or record.rollout is None:
         return None
-    rollout, version = record.rollout, parse_version(record.rollout.version)
+    rollout = record.rollout
     members = sorted(snapshot.members.values(), key=lambda one: turn_order(one, record.master))
-    parts = tuple(_part(rollout, member, version) for member in members)
+    waiting = frozenset(member.id for member in lacking(snapshot))
+    parts = tuple(_part(rollout, member, waiting) for member in members)
     done = sum(part.state == "done" for part in parts)
     brought = [part for part in parts if part.state == "done" and part.work is not None]
     left = sum(part.state in ("waits", "turn") for part in parts)
@@ -159,15 +191,16 @@ def rollout_view(snapshot: Snapshot) -> RolloutView | None:
     return RolloutView(rollout, parts, done, remaining_s)
 
 
-def _part(rollout: Rollout, member: Member, version: Version) -> Part:
-    turn = rollout.turn_of(member.id)
+def _part(rollout: Rollout, member: Member, waiting: Collection[str]) -> Part:
+    turn, work = rollout.turn_of(member.id), member.work
     if turn is not None:
         return Part(member, "turn", work_on(member, turn))
-    if member.installed >= version:
-        work = member.work
-        ours = work is not None and work.version == rollout.version
-        return Part(member, "done", work if ours else None)
-    return Part(member, "skipped" if member.id in rollout.skipped else "waits", None)
+    if member.id in waiting:
+        return Part(member, "waits", None)
+    if _lacks(rollout, member):
+        return Part(member, "skipped", None)
+    ours = work is not None and _number(work.turn) > _number(rollout.id)
+    return Part(member, "done", work if ours else None)
 
 
 # --- what the master does -------------------------------------------------------------------------
@@ -204,7 +237,8 @@ def rollout_step(
     # R29: first the slot, acknowledged, then the turn.
     if member is None or member.id not in sure or not _has_slot(snapshot, member.id):
         return None
-    turn = Turn(f"{record.epoch}.{record.revision + 1}", member.id, rollout.version, now_ms)
+    id_ = f"{record.epoch}.{record.revision + 1}"
+    turn = Turn(id_, member.id, _gets(rollout, member), now_ms)
     given = replace(rollout, turns=(*rollout.turns, turn))
     return _step(StepName.TURN_GIVEN, record, given, f"{member.id} has {member.installed}")
 
@@ -221,10 +255,18 @@ def _end(record: ClusterRecord, rollout: Rollout, now_ms: int) -> Step:
         now_ms,
         rollout.aborted,
         rollout.skipped,
+        rollout.rollback,
     )
     skipped = f", without {', '.join(rollout.skipped)}" if rollout.skipped else ""
-    how = f"{rollout.version}{skipped}, " + ("aborted" if rollout.aborted else "done")
+    how = f"{rollout.version}{skipped}, {outcome(end)}"
     return Step(StepName.ROLLOUT_ENDED, replace(record, rollout=None, rollout_end=end), how)
+
+
+def outcome(end: RolloutEnd) -> str:
+    """How it ended, in a word or two."""
+    if end.aborted:
+        return "aborted"
+    return "rolled back" if end.rollback else "done"
 
 
 def _said(turn: Turn, member: Member | None) -> str:
@@ -340,10 +382,14 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """No further turn begins, and the members whose turn it is come back with what they have."""
+    """No further turn begins, and the members whose turn it is come back with what they have.
+
+    `rollback`: then all that got the version return to what they had, the last one first.
+    """
 
     by: str
     reason: str = ""
+    rollback: bool = False
 
 
 Steering: TypeAlias = Start | Pause | Resume | Retry | Skip | Abort
@@ -417,10 +463,29 @@ def _changed(
         case Skip():
             return _skipped(snapshot, rollout, asked.node), f"{asked.node} skipped"
         case Abort():
-            turns = tuple(replace(turn, given_up=1) for turn in rollout.turns)
-            return replace(rollout, turns=turns, aborted=1, pause=None), "rollout aborted"
+            return _aborted(snapshot, rollout, asked)
         case _:
             assert_never(asked)
+
+
+def _aborted(snapshot: Snapshot, rollout: Rollout, asked: Abort) -> tuple[Rollout, str]:
+    turns = tuple(replace(turn, given_up=1) for turn in rollout.turns)
+    rollout = replace(rollout, turns=turns, pause=None)
+    if not asked.rollback:
+        return replace(rollout, aborted=1), "rollout aborted"
+    record = snapshot.record
+    assert record is not None
+    assert record.acting is not None
+    for member in snapshot.members.values():
+        work = member.work
+        if work and _came(rollout, member) and parse_version(work.before) < record.acting:
+            raise RefusedError(
+                f"{member.id} had {work.before}, and the cluster acts at {record.acting} by now",
+                rule="acting_risen",
+                hint="what others have written since, the older version may not understand: roll"
+                " out a newer version instead; upgrade abort leaves every node as it is",
+            )
+    return replace(rollout, rollback=1), "rollout rolled back"
 
 
 def _resumed(snapshot: Snapshot, rollout: Rollout) -> Rollout:

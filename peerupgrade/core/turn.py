@@ -98,7 +98,9 @@ class Walker:
         return [Emit("turn", f"from {work.before} to {work.version}"), *self._save(work)]
 
     def _is_installed(self, work: Work) -> bool:
-        return self.membership.config.installed >= parse_version(work.version)
+        installed, version = self.membership.config.installed, parse_version(work.version)
+        back = version < parse_version(work.before)
+        return installed == version if back else installed >= version
 
     # --- one step after the other -----------------------------------------------------------------
 

@@ -167,3 +167,21 @@ async def test_a_rollout_goes_on_after_the_master_or_the_store_has_died(agents, 
         agents.start(master, **commands(agents, master, **held[master]))
     answer = await eventually(lambda: ended(agents, asked), 60)
     assert answer["ended"]["outcome"] == "done"
+
+
+async def test_a_rollout_is_rolled_back_as_long_as_the_acting_version_has_not_risen(agents):
+    broken = {"verify_command": "false"}
+    await form(agents, "a", "b", "c", c=broken)
+    _, answer, _ = await agents.ask("a", "upgrade", "start", "2.0", "--wait")
+    assert [one["subject"] for one in answer["blockers"] if one["code"] == "step_failed"] == ["c"]
+    code, answer, said = await agents.ask("a", "upgrade", "abort", "--rollback", "--wait")
+    if code != ExitCode.OK:  # its verify fails on the way back, too
+        assert [one["code"] for one in answer["blockers"] if one["subject"] == "c"] == [
+            "step_failed"
+        ]
+        code, answer, said = await agents.ask("a", "upgrade", "skip", "c", "--wait")
+    assert code == ExitCode.OK, said
+    assert answer["ended"]["outcome"] == "rolled back"
+    assert {one["installed"] for one in (await agents.members("a")).values()} == {"1.0"}
+    _, why, _ = await agents.ask("a", "why")
+    assert why["blockers"] == []

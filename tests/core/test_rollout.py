@@ -276,7 +276,7 @@ def test_whoever_is_skipped_before_its_turn_gets_none():
 
 def test_a_rollout_shows_what_each_member_does_and_how_long_it_may_take():
     members = [
-        member("a", "2.0", work=at(TurnStep.UNDRAIN, WorkState.ENDED, turn="3.9")),
+        member("a", "2.0", work=at(TurnStep.UNDRAIN, WorkState.ENDED, turn="3.12")),
         member("b", work=at()),
         member("c"),
         member("d"),

@@ -113,13 +113,6 @@ MUTANTS = [
         "if _is_over(member, turn):",
     ),
     Mutant(
-        "R29v",
-        "more turns than the budget says",
-        ROLLOUT,
-        "or rollout.pause is not None or len(rollout.turns) >= rollout.budget:",
-        "or rollout.pause is not None:",
-    ),
-    Mutant(
         "R29w",
         "a slot forgets that its member attached as away",
         STATE,
@@ -127,11 +120,32 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
-        "R29x",
-        "a member is taken down while another one does not answer",
+        "R29v",
+        "a member is taken down beyond the budget, or while another one does not answer",
         ROLLOUT,
         "return up[0] if len(missing | taken) < rollout.budget else None",
         "return up[0]",
+    ),
+    Mutant(
+        "turn back",
+        "the acting version rises while members return to what they had",
+        BLOCKERS,
+        "    if record.rolling_back:\n        found.append(_rollback_blocker(record))\n",
+        "",
+    ),
+    Mutant(
+        "turn risen",
+        "members return below what the cluster acts at",
+        ROLLOUT,
+        "if work and _came(rollout, member) and parse_version(work.before) < record.acting:",
+        "if False:",
+    ),
+    Mutant(
+        "turn order",
+        "who came first returns first",
+        ROLLOUT,
+        "return tuple(-number for number in _number(work.turn))",
+        "return _number(work.turn)",
     ),
     Mutant(
         "turn disk",
