@@ -56,8 +56,8 @@ def start(
     command a person installs, and the rollout waits. A step that fails pauses it.
     The master's own node is the last, after another one has taken over.
 
-    With --wait the exit code is 0 once it is done, and 5 if it was aborted or a step
-    failed and somebody has to say how it goes on.
+    With --wait the exit code is 0 once it is done or rolled back, and 5 if it was
+    aborted, or a step failed and somebody has to say how it goes on.
 
     For example:
 
@@ -154,16 +154,28 @@ def skip(
 
 
 def abort(
-    *, reason: _Reason = "", wait: _Wait = False, by: By = None, target: Target = DEFAULT
+    *,
+    rollback: Annotated[
+        bool, Parameter(negative="", show_default=False, help="every node returns to what it had.")
+    ] = False,
+    reason: _Reason = "",
+    wait: _Wait = False,
+    by: By = None,
+    target: Target = DEFAULT,
 ) -> int:
     """End the rollout: nodes that are down come back, and every node keeps what it has.
 
+    With --rollback every node that got the version is taken down once more, with the
+    same care, and returns to what it had, the last one first. That is refused once
+    the acting version has risen above it.
+
     For example:
 
-        peerupgrade upgrade abort --reason "2.0 is too slow"
+        peerupgrade upgrade abort --rollback --reason "2.0 is too slow" --wait
     """
-    body = {"by": who(by), "reason": reason}
-    return _post(target, "abort", body, "the rollout is aborted", wait=wait)
+    body = {"by": who(by), "reason": reason, "rollback": rollback}
+    message = "the rollout is rolled back" if rollback else "the rollout is aborted"
+    return _post(target, "abort", body, message, wait=wait)
 
 
 def _post(target: Target, verb: str, body: Json, message: str, *, wait: bool = False) -> int:
@@ -198,7 +210,7 @@ def _follow(target: Target, answer: Json) -> int:
         print_json(answer)
     else:
         _print(answer)
-    done = answer["ended"] is not None and answer["ended"]["outcome"] == "done"
+    done = answer["ended"] is not None and answer["ended"]["outcome"] != "aborted"
     return ExitCode.OK if rollout is None and done else ExitCode.NOT_SETTLED
 
 
@@ -276,11 +288,14 @@ def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
         yield "rollout", f"to {rollout['version']}, by {plain(rollout['by'])}{reason}, for {since}"
         left = rollout["remaining_s"]
         estimate = f", about {span(left)} left" if left else ""
-        done = f"{rollout['done']} of {rollout['total']} nodes have it{estimate}"
+        has = "what they had" if rollout["rollback"] else "it"
+        done = f"{rollout['done']} of {rollout['total']} nodes have {has}{estimate}"
         yield "progress", f"{share_bar(rollout['done'] / max(1, rollout['total']))}, {done}"
         yield "budget", f"{rollout['budget']} may be down at once"
         if rollout["pause"] is not None:
             yield "paused", hold_text(rollout["pause"], answer["now_ms"])
+        if rollout["rollback"]:
+            yield "rollback", "every node returns to what it had, the last one first"
         if rollout["aborted"]:
             yield "aborted", "the nodes whose turn it is come back"
     if ended is not None:

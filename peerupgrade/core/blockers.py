@@ -51,6 +51,7 @@ class Code(StrEnum):
     MIGRATION = "migration"
     SUSPENDED = "suspended"
     ROLLOUT = "rollout"
+    ROLLBACK = "rollback"
     ROLLOUT_PAUSED = "rollout_paused"
     TURN_NOT_BEGUN = "turn_not_begun"
     STEP_RUNS = "step_runs"
@@ -112,6 +113,8 @@ def raise_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
     found = settle_blockers(snapshot) + _data_blockers(snapshot, record, now_ms)
     if record.hold is not None and not hold_ended(record, now_ms):
         found.append(_hold_blocker(record))
+    if record.rolling_back:
+        found.append(_rollback_blocker(record))
     target = record.floor if record.raising else next_acting(snapshot.members.values())
     if not any(member.standing is Standing.SERVING for member in snapshot.members.values()):
         found.append(_nobody_serves(record))
@@ -363,6 +366,18 @@ def _hold_blocker(record: ClusterRecord) -> Blocker:
         hold.at_ms,
         f"{hold.by} holds the acting version: {hold.reason}",
         "peerupgrade release",
+    )
+
+
+def _rollback_blocker(record: ClusterRecord) -> Blocker:
+    rollout = record.rollout
+    assert rollout is not None
+    return Blocker(
+        Code.ROLLBACK,
+        "",
+        rollout.started_at_ms,
+        f"the rollout to {rollout.version} is being rolled back, and the acting version stays",
+        "wait until every member has what it had; or: peerupgrade upgrade abort",
     )
 
 

@@ -7,7 +7,7 @@ so the rollout's own reason is shown for it, whose remedy is the right one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from peerupgrade.core.blockers import (
     Blocker,
@@ -29,23 +29,28 @@ from peerupgrade.core.rollout import has_stopped, lacking, next_member, work_on
 _BY_ROLLOUT = (Code.OLDER_VERSION, Code.AWAY)
 
 
-def whole_ledger(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
-    """Every reason that the store's state shows; empty when nothing is unfinished."""
+def whole_ledger(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> list[Blocker]:
+    """Every reason that the store's state shows; empty when nothing is unfinished.
+
+    `silent`: who does not answer gossip; they count as down before another one is taken down.
+    """
     found, record = all_blockers(snapshot, now_ms), snapshot.record
     if record is None or record.rollout is None or not snapshot.verified:
         return found
     handled = {turn.node for turn in record.rollout.turns}
     handled |= {member.id for member in lacking(snapshot)}
     others = [one for one in found if one.code not in _BY_ROLLOUT or one.subject not in handled]
-    return [*_rollout_blockers(snapshot, record, record.rollout), *others]
+    return [*_rollout_blockers(snapshot, record, record.rollout, silent), *others]
 
 
 def _rollout_blockers(
-    snapshot: Snapshot, record: ClusterRecord, rollout: Rollout
+    snapshot: Snapshot, record: ClusterRecord, rollout: Rollout, silent: Collection[str]
 ) -> Iterator[Blocker]:
     waiting, version = lacking(snapshot), rollout.version
     left = [*(turn.node for turn in rollout.turns), *(member.id for member in waiting)]
-    ends = "ends with the members whose turn it is" if rollout.aborted else "is under way"
+    ends = "is being rolled back" if rollout.rollback else "is under way"
+    if rollout.aborted:
+        ends = "ends with the members whose turn it is"
     yield Blocker(
         Code.ROLLOUT,
         "",
@@ -66,8 +71,8 @@ def _rollout_blockers(
             "peerupgrade upgrade resume",
         )
     if not rollout.aborted:
-        yield from (_down(member, version) for member in waiting if is_down(record, member))
-    yield from _no_slot(snapshot, record, rollout)
+        yield from (_down(member) for member in waiting if is_down(record, member))
+    yield from _no_slot(snapshot, record, rollout, silent)
 
 
 def _turn_blocker(turn: Turn, member: Member | None) -> Blocker:
@@ -116,23 +121,26 @@ def _work_words(name: str, work: Work, *, stopped: bool) -> tuple[Code, str, str
     )
 
 
-def _down(member: Member, version: str) -> Blocker:
+def _down(member: Member) -> Blocker:
     return Blocker(
         Code.MEMBER_DOWN,
         member.id,
         member.changed_at_ms,
         f"{member.id} has {member.installed}, and is down: its turn comes once it operates",
-        f"start {member.id} again, with {version} if you like; or peerupgrade upgrade skip"
-        f" {member.id}; or exclude it if it is gone for good",
+        f"start {member.id} again; or peerupgrade upgrade skip {member.id}; or exclude it if it is"
+        " gone for good",
     )
 
 
-def _no_slot(snapshot: Snapshot, record: ClusterRecord, rollout: Rollout) -> Iterator[Blocker]:
+def _no_slot(
+    snapshot: Snapshot, record: ClusterRecord, rollout: Rollout, silent: Collection[str]
+) -> Iterator[Blocker]:
     """R29: the next one must not be taken down while too many others are."""
     member = next_member(snapshot)
     if member is None:
         return
-    down = {one.id: "is down" for one in snapshot.members.values() if is_down(record, one)}
+    down = {name: "does not answer" for name in silent if name in snapshot.members}
+    down |= {one.id: "is down" for one in snapshot.members.values() if is_down(record, one)}
     down |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
     mine = snapshot.slots.get(member.id)
     others = {name: why for name, why in down.items() if name != member.id}

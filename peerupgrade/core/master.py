@@ -11,7 +11,7 @@ server process, and only then lets the data version rise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from peerupgrade.core.acting import (
@@ -34,7 +34,7 @@ from peerupgrade.core.effects import (
     WatchMembers,
 )
 from peerupgrade.core.progress import all_progress, runners, steps_wanted
-from peerupgrade.core.record import ClusterRecord, Job, Phase, Snapshot, newer
+from peerupgrade.core.record import ClusterRecord, Job, Phase, Snapshot, Standing, newer
 from peerupgrade.core.requests import (
     All,
     Audit,
@@ -60,6 +60,7 @@ _RETRY_S = 0.2
 _AGAIN_S = 1.0
 _LOOK_S = 0.25  # how often it reads how far the conversion is
 _AUDIT_RECORDS = 1000
+_SILENCE_S = 0.5  # how often it looks whether a member answers gossip again
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class Master:
     timers: Timers
     quarantine_s: float = 5.0
     steps: Mapping[Phase, frozenset[Version]] = field(default_factory=dict)  # that are here
+    silent: Callable[[], frozenset[str]] = frozenset  # who does not answer gossip
     epoch: int = 0
     fenced: bool = False
     lacks_steps: bool = False  # steps are due that only others have: one of them shall be master
@@ -145,8 +147,14 @@ class Master:
             members.pop(heard.id, None)
         else:
             members[heard.id] = heard.member
+        slots, slot = dict(self.snapshot.slots), self.snapshot.slots.get(heard.id)
+        if slot is not None and heard.member and heard.member.standing is Standing.AWAY:
+            slots[heard.id] = replace(slot, away=1)  # as the store does it
         self.snapshot = replace(
-            self.snapshot, members=members, members_revision=heard.members_revision
+            self.snapshot,
+            members=members,
+            members_revision=heard.members_revision,
+            slots=slots,
         )
         return self.decide(now) if awaited_one else []
 
@@ -284,16 +292,17 @@ class Master:
         if now < self._not_before_s:
             return [self.timers.set(Timer.DECIDE, self._not_before_s)]
         now_ms = self.store_now_ms(now)
+        silent = self.silent()
         step = next_step(self.snapshot, now_ms, self._progress()) or rollout_step(
-            self.snapshot, now_ms, self._sure
+            self.snapshot, now_ms, self._sure, silent
         )
         trusted_s = self._doubt_since_s + self.quarantine_s
         if step is not None and step.name is StepName.VERIFIED and now < trusted_s:
             return [self.timers.set(Timer.DECIDE, trusted_s)]
         if step is not None:
             return self._ask(self._commit(step))
-        self.gives_way = hands_over(self.snapshot)
-        slot = slot_request(self.snapshot, self._sure)
+        self.gives_way = hands_over(self.snapshot, silent)
+        slot = slot_request(self.snapshot, self._sure, silent)
         if slot is not None and now >= self._slots_not_before_s:
             return self._ask(replace(slot, token=self._token, epoch=self.epoch))
         effects = self._follow_steps(now)
@@ -382,7 +391,9 @@ class Master:
             moments.append(record.hold.until_ms)
         if not snapshot.verified:
             moments += [member.lease_until_ms for member in snapshot.members.values()]
-        awaited = [self._slots_not_before_s] if slot_request(snapshot, self._sure) else []
+        awaited = []
+        if slot_request(snapshot, self._sure):  # the store, or gossip, is in its way
+            awaited.append(max(self._slots_not_before_s, now + _SILENCE_S))
         ahead_ms = [moment - store_now_ms for moment in moments if moment > store_now_ms]
         awaited += [now + ahead / 1000 + 0.001 for ahead in ahead_ms]
         return [self.timers.set(Timer.DECIDE, min(awaited))] if awaited else []

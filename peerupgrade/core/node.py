@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Literal, assert_never
 
@@ -44,6 +45,7 @@ from peerupgrade.core.effects import (
 )
 from peerupgrade.core.gossip.machine import Gossip, GossipConfig, carried
 from peerupgrade.core.gossip.packets import Heartbeat, Packet
+from peerupgrade.core.gossip.view import silent
 from peerupgrade.core.master import Master
 from peerupgrade.core.mastership import Mastership
 from peerupgrade.core.membership import Membership, NodeConfig, NodeState
@@ -107,6 +109,7 @@ class Node:
         self.converter = Converter(self.timers, self.config.collections, self.pace)
         if self.gossiping is not None:
             self.gossip = Gossip(self.gossiping, self.rng, self.timers)
+            self.master.silent = partial(silent, self.gossip)
 
     def handle(self, now: float, event: Input) -> list[Effect]:
         """Take one input.

@@ -91,7 +91,6 @@ class Work:
         step, state: where it is.
         attempt: so many times somebody let a step run that had failed, and one.
         note: what the step said, or why it failed.
-        down: 1 from the moment that it was about to leave.
     """
 
     turn: str
@@ -101,7 +100,6 @@ class Work:
     state: WorkState = WorkState.RUNS
     attempt: int = 1
     note: str = ""
-    down: int = 0
 
     @property
     def out_of_service(self) -> bool:
@@ -140,6 +138,8 @@ class Rollout:
         skipped: members that keep what they have.
         pause: no turn begins; those under way go on.
         aborted: 1: no turn begins any more, and it ends with those under way.
+        rollback: 1: every member that got the version in it returns to what it had; until it ends
+            the acting version does not rise.
     """
 
     id: str
@@ -152,6 +152,7 @@ class Rollout:
     skipped: tuple[str, ...] = ()
     pause: Hold | None = None
     aborted: int = 0
+    rollback: int = 0
 
     def turn_of(self, node_id: str) -> Turn | None:
         """The member's turn, if it has one."""
@@ -160,7 +161,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class RolloutEnd:
-    """The last rollout that ended. `aborted`: 1 if somebody did; `skipped`: as it was then."""
+    """The last rollout that ended. `aborted`, `rollback`, `skipped`: as they were then."""
 
     id: str
     version: str
@@ -168,6 +169,7 @@ class RolloutEnd:
     ended_at_ms: int
     aborted: int = 0
     skipped: tuple[str, ...] = ()
+    rollback: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,11 @@ class ClusterRecord:
     def raising(self) -> bool:
         """True while the admission floor is above the acting version."""
         return self.acting is not None and self.floor is not None and self.floor > self.acting
+
+    @property
+    def rolling_back(self) -> bool:
+        """True while members return to what they had: the acting version must not rise."""
+        return self.rollout is not None and self.rollout.rollback == 1
 
     @property
     def settled(self) -> bool:

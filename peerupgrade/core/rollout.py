@@ -49,38 +49,76 @@ def turn_order(member: Member, master: str) -> tuple[bool, Version, str, str]:
 
 
 def lacking(snapshot: Snapshot) -> list[Member]:
-    """The members that have still to get the version, in order; without those whose turn it is."""
+    """The members that have still to be taken down, in order; without those whose turn it is."""
     record = snapshot.record
     if record is None or record.rollout is None:
         return []
-    rollout, version = record.rollout, parse_version(record.rollout.version)
+    rollout, master = record.rollout, record.master
     found = [
         member
         for member in snapshot.members.values()
-        if member.installed < version
+        if _lacks(rollout, member)
         and member.id not in rollout.skipped
         and rollout.turn_of(member.id) is None
     ]
-    return sorted(found, key=lambda member: turn_order(member, record.master))
+    if rollout.rollback:  # who came last returns first
+        return sorted(found, key=lambda one: (one.id == master, _came(rollout, one)))
+    return sorted(found, key=lambda one: turn_order(one, master))
 
 
-def next_member(snapshot: Snapshot) -> Member | None:
-    """Who is to be taken down next: one that is up, and the master only when all turns are over."""
+def _lacks(rollout: Rollout, member: Member) -> bool:
+    if rollout.rollback:
+        return bool(_came(rollout, member)) and member.installed >= parse_version(rollout.version)
+    return member.installed < parse_version(rollout.version)
+
+
+def _came(rollout: Rollout, member: Member) -> tuple[int, ...]:
+    """When the member got the version in this rollout, later ones first; (): it did not."""
+    work = member.work
+    if work is None or work.version != rollout.version or _number(work.turn) <= _number(rollout.id):
+        return ()
+    if parse_version(work.before) >= parse_version(work.version):
+        return ()
+    return tuple(-number for number in _number(work.turn))
+
+
+def _number(id_: str) -> tuple[int, ...]:
+    """Epoch and revision, as numbers."""
+    return tuple(int(part) for part in id_.split("."))
+
+
+def _gets(rollout: Rollout, member: Member) -> str:
+    """The version that the member has at the end of its turn."""
+    if not rollout.rollback:
+        return rollout.version
+    assert member.work is not None
+    return member.work.before
+
+
+def next_member(snapshot: Snapshot, silent: Collection[str] = ()) -> Member | None:
+    """Who is to be taken down next: one that is up, and the master only when all turns are over.
+
+    Args:
+        snapshot: of the store.
+        silent: who does not answer gossip. The store may take them for up: they count as down.
+    """
     record = snapshot.record
     if record is None or record.rollout is None:
         return None
     rollout = record.rollout
-    if rollout.aborted or rollout.pause is not None or len(rollout.turns) >= rollout.budget:
+    if rollout.aborted or rollout.pause is not None:
         return None
-    up = [member for member in lacking(snapshot) if not is_down(record, member)]
-    if up and up[0].id == record.master and rollout.turns:
+    missing = {node_id for node_id in silent if node_id in snapshot.members}
+    up = [one for one in lacking(snapshot) if not is_down(record, one) and one.id not in missing]
+    if not up or (up[0].id == record.master and rollout.turns):
         return None
-    return up[0] if up else None
+    taken = {turn.node for turn in rollout.turns}
+    return up[0] if len(missing | taken) < rollout.budget else None
 
 
-def hands_over(snapshot: Snapshot) -> bool:
+def hands_over(snapshot: Snapshot, silent: Collection[str] = ()) -> bool:
     """The master is next, and somebody else can decide meanwhile."""
-    record, member = snapshot.record, next_member(snapshot)
+    record, member = snapshot.record, next_member(snapshot, silent)
     if record is None or member is None or not snapshot.verified:
         return False
     others = [one for one in snapshot.members.values() if one.id != member.id]
@@ -141,9 +179,10 @@ def rollout_view(snapshot: Snapshot) -> RolloutView | None:
     record = snapshot.record
     if record is None or record.rollout is None:
         return None
-    rollout, version = record.rollout, parse_version(record.rollout.version)
+    rollout = record.rollout
     members = sorted(snapshot.members.values(), key=lambda one: turn_order(one, record.master))
-    parts = tuple(_part(rollout, member, version) for member in members)
+    waiting = frozenset(member.id for member in lacking(snapshot))
+    parts = tuple(_part(rollout, member, waiting) for member in members)
     done = sum(part.state == "done" for part in parts)
     brought = [part for part in parts if part.state == "done" and part.work is not None]
     left = sum(part.state in ("waits", "turn") for part in parts)
@@ -152,27 +191,31 @@ def rollout_view(snapshot: Snapshot) -> RolloutView | None:
     return RolloutView(rollout, parts, done, remaining_s)
 
 
-def _part(rollout: Rollout, member: Member, version: Version) -> Part:
-    turn = rollout.turn_of(member.id)
+def _part(rollout: Rollout, member: Member, waiting: Collection[str]) -> Part:
+    turn, work = rollout.turn_of(member.id), member.work
     if turn is not None:
         return Part(member, "turn", work_on(member, turn))
-    if member.installed >= version:
-        work = member.work
-        ours = work is not None and work.version == rollout.version
-        return Part(member, "done", work if ours else None)
-    return Part(member, "skipped" if member.id in rollout.skipped else "waits", None)
+    if member.id in waiting:
+        return Part(member, "waits", None)
+    if _lacks(rollout, member):
+        return Part(member, "skipped", None)
+    ours = work is not None and _number(work.turn) > _number(rollout.id)
+    return Part(member, "done", work if ours else None)
 
 
 # --- what the master does -------------------------------------------------------------------------
 
 
-def rollout_step(snapshot: Snapshot, now_ms: int, sure: Collection[str]) -> Step | None:
+def rollout_step(
+    snapshot: Snapshot, now_ms: int, sure: Collection[str], silent: Collection[str] = ()
+) -> Step | None:
     """The next change of the record, if there is one.
 
     Args:
         snapshot: of the store.
         now_ms: the store's clock, now.
         sure: the members for which this mastership was acknowledged a slot: no failover forgets it.
+        silent: as for `next_member`.
     """
     record = snapshot.record
     if record is None or record.rollout is None or not snapshot.verified:
@@ -190,11 +233,12 @@ def rollout_step(snapshot: Snapshot, now_ms: int, sure: Collection[str]) -> Step
             return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
     if not rollout.turns and (rollout.aborted or not lacking(snapshot)):
         return _end(record, rollout, now_ms)
-    member = next_member(snapshot)
+    member = next_member(snapshot, silent)
     # R29: first the slot, acknowledged, then the turn.
     if member is None or member.id not in sure or not _has_slot(snapshot, member.id):
         return None
-    turn = Turn(f"{record.epoch}.{record.revision + 1}", member.id, rollout.version, now_ms)
+    id_ = f"{record.epoch}.{record.revision + 1}"
+    turn = Turn(id_, member.id, _gets(rollout, member), now_ms)
     given = replace(rollout, turns=(*rollout.turns, turn))
     return _step(StepName.TURN_GIVEN, record, given, f"{member.id} has {member.installed}")
 
@@ -211,10 +255,18 @@ def _end(record: ClusterRecord, rollout: Rollout, now_ms: int) -> Step:
         now_ms,
         rollout.aborted,
         rollout.skipped,
+        rollout.rollback,
     )
     skipped = f", without {', '.join(rollout.skipped)}" if rollout.skipped else ""
-    how = f"{rollout.version}{skipped}, " + ("aborted" if rollout.aborted else "done")
+    how = f"{rollout.version}{skipped}, {outcome(end)}"
     return Step(StepName.ROLLOUT_ENDED, replace(record, rollout=None, rollout_end=end), how)
+
+
+def outcome(end: RolloutEnd) -> str:
+    """How it ended, in a word or two."""
+    if end.aborted:
+        return "aborted"
+    return "rolled back" if end.rollback else "done"
 
 
 def _said(turn: Turn, member: Member | None) -> str:
@@ -225,13 +277,15 @@ def _said(turn: Turn, member: Member | None) -> str:
     return f"{turn.node}: {work.step} {work.state}{note}"
 
 
-def slot_request(snapshot: Snapshot, sure: Collection[str]) -> TakeSlot | ReturnSlot | None:
+def slot_request(
+    snapshot: Snapshot, sure: Collection[str], silent: Collection[str] = ()
+) -> TakeSlot | ReturnSlot | None:
     """The next slot to take or to give back, if there is one; arguments as for `rollout_step`."""
     record = snapshot.record
     if record is None or not snapshot.verified:
         return None
-    rollout, member = record.rollout, next_member(snapshot)
-    if member is not None and hands_over(snapshot):
+    rollout, member = record.rollout, next_member(snapshot, silent)
+    if member is not None and hands_over(snapshot, silent):
         member = None
     turns = rollout.turns if rollout is not None else ()
     for slot in snapshot.slots.values():
@@ -257,10 +311,11 @@ def _returned(snapshot: Snapshot, turns: Collection[Turn], slot: Slot) -> Return
     turn = next((one for one in turns if one.node == slot.id), None)
     if turn is not None and not _is_over(member, turn):
         return None
-    work = member.work if member is not None else None
-    was_down = turn is not None and work is not None and work.down
-    outcome = Outcome.UP if was_down else Outcome.UNUSED
-    return ReturnSlot(slot.id, slot.by, outcome if member is not None else Outcome.GONE)
+    if member is None:
+        return ReturnSlot(slot.id, slot.by, Outcome.GONE)
+    # One that was taken anew, because the store forgot it, may never have seen the member down.
+    seen_down = slot.away == 1 or slot.incarnation != member.incarnation
+    return ReturnSlot(slot.id, slot.by, Outcome.UP if turn and seen_down else Outcome.UNUSED)
 
 
 def _has_slot(snapshot: Snapshot, node_id: str) -> bool:
@@ -327,10 +382,14 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """No further turn begins, and the members whose turn it is come back with what they have."""
+    """No further turn begins, and the members whose turn it is come back with what they have.
+
+    `rollback`: then all that got the version return to what they had, the last one first.
+    """
 
     by: str
     reason: str = ""
+    rollback: bool = False
 
 
 Steering: TypeAlias = Start | Pause | Resume | Retry | Skip | Abort
@@ -404,10 +463,29 @@ def _changed(
         case Skip():
             return _skipped(snapshot, rollout, asked.node), f"{asked.node} skipped"
         case Abort():
-            turns = tuple(replace(turn, given_up=1) for turn in rollout.turns)
-            return replace(rollout, turns=turns, aborted=1, pause=None), "rollout aborted"
+            return _aborted(snapshot, rollout, asked)
         case _:
             assert_never(asked)
+
+
+def _aborted(snapshot: Snapshot, rollout: Rollout, asked: Abort) -> tuple[Rollout, str]:
+    turns = tuple(replace(turn, given_up=1) for turn in rollout.turns)
+    rollout = replace(rollout, turns=turns, pause=None)
+    if not asked.rollback:
+        return replace(rollout, aborted=1), "rollout aborted"
+    record = snapshot.record
+    assert record is not None
+    assert record.acting is not None
+    for member in snapshot.members.values():
+        work = member.work
+        if work and _came(rollout, member) and parse_version(work.before) < record.acting:
+            raise RefusedError(
+                f"{member.id} had {work.before}, and the cluster acts at {record.acting} by now",
+                rule="acting_risen",
+                hint="what others have written since, the older version may not understand: roll"
+                " out a newer version instead; upgrade abort leaves every node as it is",
+            )
+    return replace(rollout, rollback=1), "rollout rolled back"
 
 
 def _resumed(snapshot: Snapshot, rollout: Rollout) -> Rollout:

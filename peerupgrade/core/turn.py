@@ -98,7 +98,9 @@ class Walker:
         return [Emit("turn", f"from {work.before} to {work.version}"), *self._save(work)]
 
     def _is_installed(self, work: Work) -> bool:
-        return self.membership.config.installed >= parse_version(work.version)
+        installed, version = self.membership.config.installed, parse_version(work.version)
+        back = version < parse_version(work.before)
+        return installed == version if back else installed >= version
 
     # --- one step after the other -----------------------------------------------------------------
 
@@ -166,8 +168,7 @@ class Walker:
         if given_up and work.step not in (TurnStep.INSTALL, *_OVER):
             return self._come_back(work)  # what was installed shall also run
         step = _ORDER[_ORDER.index(work.step) + 1]
-        down = work.down or int(step is TurnStep.LEAVE)
-        return self._save(self._beginning(replace(work, step=step, down=down)))
+        return self._save(self._beginning(replace(work, step=step)))
 
     def _come_back(self, work: Work) -> list[Effect]:
         """With what it has, from wherever it is."""

@@ -128,6 +128,10 @@ class _Start(_Body, frozen=True, kw_only=True):
     budget: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
 
 
+class _Abort(_Release, frozen=True, kw_only=True):
+    rollback: bool = False
+
+
 class _OfMember(_Body, frozen=True, kw_only=True):
     name: _Line
     by: _Line
@@ -417,8 +421,8 @@ class _Api:
         return await self._steer(Skip(asked.name, asked.by, asked.reason))
 
     async def abort_rollout(self, request: web.Request) -> web.Response:
-        asked = await _body(request, _Release)
-        return await self._steer(Abort(asked.by, asked.reason))
+        asked = await _body(request, _Abort)
+        return await self._steer(Abort(asked.by, asked.reason, asked.rollback))
 
     async def _steer(self, asked: Steering) -> web.Response:
         try:

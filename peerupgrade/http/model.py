@@ -31,7 +31,7 @@ from peerupgrade.core.record import (
     newer,
 )
 from peerupgrade.core.rehearsal import Rehearsal
-from peerupgrade.core.rollout import Part, RolloutView, rollout_view
+from peerupgrade.core.rollout import Part, RolloutView, outcome, rollout_view
 from peerupgrade.core.status import NodeStatus
 from peerupgrade.core.versions import Version
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
@@ -297,6 +297,7 @@ def _rollout(view: RolloutView) -> Json:
         "budget": rollout.budget,
         "pause": _hold(rollout.pause),
         "aborted": bool(rollout.aborted),
+        "rollback": bool(rollout.rollback),
         "done": view.done,
         "total": len(view.parts),
         "remaining_s": view.remaining_s,
@@ -326,7 +327,7 @@ def _rollout_end(end: RolloutEnd | None) -> Json | None:
     return {
         "id": end.id,
         "version": end.version,
-        "outcome": "aborted" if end.aborted else "done",
+        "outcome": outcome(end),
         "skipped": list(end.skipped),
         **_time("started_at", end.started_at_ms),
         **_time("ended_at", end.ended_at_ms),

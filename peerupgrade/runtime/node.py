@@ -519,9 +519,10 @@ class Node:
         silent_s = now_s - (self._silent_since_s or now_s)
         status = replace(status, store_silent_s=max(status.store_silent_s, silent_s))
         blockers = local_blockers(status, now_ms, live)
-        if self._known is not None:
-            blockers = whole_ledger(self._known, now_ms) + blockers
         seen = self.gossip()
+        if self._known is not None:
+            silent = seen.silent if seen is not None else ()
+            blockers = whole_ledger(self._known, now_ms, silent) + blockers
         if seen is not None:
             blockers = with_gossip(blockers, seen)
         if note:

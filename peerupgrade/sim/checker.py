@@ -151,7 +151,8 @@ class Checker:
     steps: dict[str, StepState] = field(default_factory=dict)  # as they were saved last
     newest_epoch: int = 0
     taken_down: set[str] = field(default_factory=set)  # by permission, and not yet up again
-    ran: set[tuple[str, TurnStep, int]] = field(default_factory=set)  # steps of turns
+    # The steps of turns that have run on each machine, since it last lost its disk.
+    ran: dict[str, set[tuple[str, TurnStep, int]]] = field(default_factory=dict)
     _exempting: bool = False  # somebody is cut off, as `_cut_off` says
     # What was last read of each process.
     _read: dict[int, tuple[NodeConfig, Version | None, Memory]] = field(default_factory=dict)
@@ -177,9 +178,13 @@ class Checker:
             case StepBegins(machine, order):
                 self._step_begins(world, machine, order.work)
             case StepRan(machine, order):
-                self.ran.add((order.work.turn, order.work.step, order.work.attempt))
-            case Started(machine) if machine.name in self.operated:
-                self._exercise("S5")
+                ran = self.ran.setdefault(machine.place, set())
+                ran.add((order.work.turn, order.work.step, order.work.attempt))
+            case Started(machine):
+                if machine.name in self.operated:
+                    self._exercise("S5")
+                if not machine.disk.token:
+                    self.ran.pop(machine.place, None)
             case Stored():
                 self._stored(world, what)
             case Lost():
@@ -276,9 +281,10 @@ class Checker:
         hold(within_budget(self.taken_down, BUDGET))
 
     def _step_begins(self, world: World, machine: Machine, work: Work) -> None:
-        if (work.turn, work.step) in {(turn, step) for turn, step, _ in self.ran}:
+        ran = self.ran.get(machine.place, set())
+        if (work.turn, work.step) in {(turn, step) for turn, step, _ in ran}:
             self._exercise("S19")  # a person has let it run again
-        hold(step_ran_once(machine.name, self.ran, work))
+        hold(step_ran_once(machine.name, ran, work))
         if work.step not in (TurnStep.INSTALL, TurnStep.RESTART):
             return
         self._exercise("S18")
@@ -344,6 +350,8 @@ class Checker:
             case Claim(token=token), Claimed(epoch=epoch):
                 assert record is not None
                 self._claimed(world, record.generation, epoch, token)
+                if store is world.store:  # the abandoned half of a split gives epochs, too
+                    self.newest_epoch = epoch
             case SaveStep(), _ if store is world.store:
                 self._step_saved(store, request, reply)
             case ReturnSlot(id=name, outcome=Outcome.GONE), Done():
@@ -414,7 +422,6 @@ class Checker:
     def _claimed(self, world: World, generation: str, epoch: int, token: str) -> None:
         hold(given_once(self.epochs, generation, epoch, token))
         self.epochs[generation, epoch] = token
-        self.newest_epoch = epoch
         for machine in world.machines.values():
             node = machine.node
             if node is not None and node.mastership.holding and node.mastership.token != token:

@@ -86,7 +86,7 @@ def _install_by_hand(world: World, name: str) -> None:
         return
     version = [str(one) for one in world.versions].index(turn.version)
     world.kill(machine)
-    machine.version = max(machine.version, version)
+    machine.version = version
     world.start(machine)
 
 

@@ -21,6 +21,7 @@ from peerupgrade.core.effects import (
     TurnStepEnded,
 )
 from peerupgrade.core.record import TurnStep
+from peerupgrade.core.versions import parse_version
 from peerupgrade.sim.observed import StepBegins, StepRan
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class TurnRunner:
         world.observe(world, StepRan(machine, order))
         if work.step is TurnStep.INSTALL:
             version = [str(one) for one in world.versions].index(work.version)
-            machine.version = max(machine.version, version)
+            back = parse_version(work.version) < parse_version(work.before)
+            machine.version = version if back else max(machine.version, version)
             if not machine.has_program:
                 installed = world.versions[machine.version]
                 world.feed(machine, InstalledChanged(installed, world.lowest(machine.version)))

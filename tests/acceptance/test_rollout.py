@@ -16,13 +16,16 @@ STEPS = ["drain", "install", "restart", "verify", "undrain"]
 
 
 @pytest_asyncio.fixture
-async def agents(tmp_path, monkeypatch, capsys):
+async def server(tmp_path):
     async with EmbeddedServer(tmp_path / "store") as server:
-        agents = Agents(server.url, tmp_path, monkeypatch, capsys)
-        try:
-            yield agents
-        finally:
-            agents.end()
+        yield server
+
+
+@pytest.fixture
+def agents(server, tmp_path, monkeypatch, capsys):
+    agents = Agents(server.url, tmp_path, monkeypatch, capsys)
+    yield agents
+    agents.end()
 
 
 def commands(agents, name, **others):
@@ -69,17 +72,19 @@ async def test_a_rollout_walks_through_all_nodes_and_the_master_is_the_last(agen
     assert (await agents.members("a"))["c"]["installed"] == "2.0"
 
 
+def with_script(agents, name, step, script, *, first):
+    """The command of a step, and a script before or after it."""
+    work = commands(agents, name)[f"{step}_command"].removeprefix("sh -c '").removesuffix("'")
+    both = f"{script}; {work}" if first else f"{work}; {script}"
+    return {f"{step}_command": f"sh -c '{both}'"}
+
+
 def dies_in(agents, name, step, when):
     """The agent is killed within a step, once: before the step has done its work, or after."""
     told, once = agents.directory / f"{name}.steps", agents.directory / f"{name}.died"
-    found = commands(agents, name)
     die = f"if [ ! -e {once} ]; then touch {once}; kill -9 $PPID; sleep 5; fi"
-    work = found[f"{step}_command"].removeprefix("sh -c '").removesuffix("'")
-    script = f"{die}; {work}" if when == "before" else f"{work}; {die}"
-    return {
-        f"{step}_command": f"sh -c '{script}'",
-        "look_command": f"sh -c 'grep -q $PEERUPGRADE_STEP {told}'",
-    }
+    look = {"look_command": f"sh -c 'grep -q $PEERUPGRADE_STEP {told}'"}
+    return with_script(agents, name, step, die, first=when == "before") | look
 
 
 @pytest.mark.parametrize(
@@ -136,3 +141,47 @@ async def test_where_no_command_installs_a_person_does(agents):
     answer = await eventually(lambda: ended(agents, "a"), 40)
     assert answer["ended"]["outcome"] == "done"
     assert steps(agents, "b") == ["drain", "restart", "verify", "undrain"]
+
+
+@pytest.mark.parametrize("who", ["master", "store"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_rollout_goes_on_after_the_master_or_the_store_has_died(agents, server, who, step):
+    """While a node is within a step."""
+    within, once = agents.directory / "within", agents.directory / "once"
+    hold = f"[ -e {once} ] || touch {once} {within}; while [ -e {within} ]; do sleep 0.1; done"
+    held = {name: with_script(agents, name, step, hold, first=True) for name in "abc"}
+    await form(agents, "a", "b", "c", **held)
+    _, shown, _ = await agents.ask("a", "master", "show")
+    master = shown["master"]
+    asked = next(name for name in "abc" if name != master)
+    code, _, said = await agents.ask(asked, "upgrade", "start", "2.0")
+    assert code == ExitCode.OK, said
+    await eventually(lambda: asyncio.to_thread(within.exists))
+    if who == "master":
+        agents.signal(master, signal.SIGKILL)
+    else:
+        await server.stop()
+        await server.start()
+    within.unlink()
+    if who == "master":
+        agents.start(master, **commands(agents, master, **held[master]))
+    answer = await eventually(lambda: ended(agents, asked), 60)
+    assert answer["ended"]["outcome"] == "done"
+
+
+async def test_a_rollout_is_rolled_back_as_long_as_the_acting_version_has_not_risen(agents):
+    broken = {"verify_command": "false"}
+    await form(agents, "a", "b", "c", c=broken)
+    _, answer, _ = await agents.ask("a", "upgrade", "start", "2.0", "--wait")
+    assert [one["subject"] for one in answer["blockers"] if one["code"] == "step_failed"] == ["c"]
+    code, answer, said = await agents.ask("a", "upgrade", "abort", "--rollback", "--wait")
+    if code != ExitCode.OK:  # its verify fails on the way back, too
+        assert [one["code"] for one in answer["blockers"] if one["subject"] == "c"] == [
+            "step_failed"
+        ]
+        code, answer, said = await agents.ask("a", "upgrade", "skip", "c", "--wait")
+    assert code == ExitCode.OK, said
+    assert answer["ended"]["outcome"] == "rolled back"
+    assert {one["installed"] for one in (await agents.members("a")).values()} == {"1.0"}
+    _, why, _ = await agents.ask("a", "why")
+    assert why["blockers"] == []

@@ -792,7 +792,7 @@ class TestRollout:
     @pytest.mark.asyncio
     async def test_what_a_member_says_of_its_turn_outlives_its_start(self, stage):
         await formed(stage)
-        work = Work("2.4", "2.0", "1.0", TurnStep.RESTART, WorkState.RUNS, 2, "it said", 1)
+        work = Work("2.4", "2.0", "1.0", TurnStep.RESTART, WorkState.RUNS, 2, "it said")
         before = stage.state.members_revision
         await stage.call(serves(stage, "a", 1, work=work))
         assert stage.state.members["a"].work == work

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from peerupgrade.core.effects import CallStore, SetTimer, WatchMembers
 from peerupgrade.core.master import Master
-from peerupgrade.core.record import CollectionView, Hold, Upgrade
+from peerupgrade.core.record import CollectionView, Hold, Slot, Standing, Upgrade
 from peerupgrade.core.requests import (
     All,
     Audit,
@@ -65,6 +65,13 @@ def test_a_commit_carries_everything_that_it_was_decided_from():
     assert isinstance(commit, Commit)
     assert (commit.token, commit.epoch) == ("token", 4)
     assert (commit.revision, commit.members_revision) == (10, 7)
+
+
+def test_a_slot_has_seen_its_member_away_once_the_member_says_so():
+    view = snapshot(record(), member("a"), slots={"a": Slot("a", "bob", 1, 1)})
+    master, _ = began(view)
+    master.heard_member(1.0, MemberHeard("a", member("a", standing=Standing.AWAY), 8))
+    assert master.snapshot.slots["a"].away == 1
 
 
 def test_a_missed_change_of_a_member_is_read_again():

@@ -50,12 +50,12 @@ def turn(name="a", **changes):
 
 def view(*members, master="", slots=(), **changes):
     the_record = record(rollout=changes.pop("rollout", rollout()), master=master, **changes)
-    given = {name: Slot(name, BY, 1, 1) for name in slots}
+    given = {name: Slot(name, BY, 1, 1, away=1) for name in slots}
     return snapshot(the_record, *members, slots=given)
 
 
 def at(step=TurnStep.INSTALL, state=WorkState.RUNS, **changes):
-    return replace(Work("3.10", "2.0", "1.0", step, state, down=1), **changes)
+    return replace(Work("3.10", "2.0", "1.0", step, state), **changes)
 
 
 def names(members):
@@ -100,6 +100,19 @@ def test_nobody_is_taken_down_beyond_the_budget():
     assert next_member(view(*members, rollout=both)) is None
 
 
+def test_whoever_does_not_answer_gossip_counts_as_down_although_the_store_knows_nothing_of_it():
+    members = [member(name) for name in "abc"]
+    assert next_member(view(*members), silent={"c"}) is None
+    assert next_member(view(*members, rollout=rollout(budget=2)), silent={"c"}).id == "a"
+    assert next_member(view(*members, rollout=rollout(budget=2)), silent={"a"}).id == "b"
+    assert next_member(view(*members), silent={"gone"}).id == "a"
+    shown = view(*members)
+    assert slot_request(shown, (), {"c"}) is None
+    assert rollout_step(replace(shown, slots={"a": Slot("a", BY, 1, 1)}), 1, {"a"}, {"c"}) is None
+    named = [(str(one.code), one.subject) for one in whole_ledger(shown, NOW_MS, {"c"})]
+    assert ("budget_spent", "a") in named
+
+
 def test_the_master_hands_over_when_it_is_next_and_somebody_else_is_up():
     master, other = member("a"), member("b", "2.0")
     assert hands_over(view(master, other, master="a"))
@@ -134,14 +147,17 @@ def test_first_the_slot_is_returned_then_the_turn_ends():
 
 
 @pytest.mark.parametrize(
-    ("work", "outcome"),
+    ("slot", "outcome"),
     [
-        (at(TurnStep.UNDRAIN, WorkState.ENDED, down=0), Outcome.UNUSED),
-        (at(TurnStep.UNDRAIN, WorkState.ENDED), Outcome.UP),
+        (Slot("a", BY, 1, 1, away=1), Outcome.UP),
+        (Slot("a", BY, 1, 0), Outcome.UP),
+        (Slot("a", BY, 1, 1), Outcome.UNUSED),
     ],
+    ids=["it was away", "it was started anew", "neither"],
 )
-def test_a_member_that_was_not_taken_down_returns_its_slot_unused(work, outcome):
-    shown = view(member("a", work=work), slots=["a"], rollout=rollout(turn()))
+def test_a_slot_that_has_not_seen_its_member_down_is_returned_unused(slot, outcome):
+    back = member("a", work=at(TurnStep.UNDRAIN, WorkState.ENDED))
+    shown = replace(view(back, rollout=rollout(turn())), slots={"a": slot})
     assert slot_request(shown, ()) == ReturnSlot("a", BY, outcome)
 
 
@@ -260,7 +276,7 @@ def test_whoever_is_skipped_before_its_turn_gets_none():
 
 def test_a_rollout_shows_what_each_member_does_and_how_long_it_may_take():
     members = [
-        member("a", "2.0", work=at(TurnStep.UNDRAIN, WorkState.ENDED, turn="3.9")),
+        member("a", "2.0", work=at(TurnStep.UNDRAIN, WorkState.ENDED, turn="3.12")),
         member("b", work=at()),
         member("c"),
         member("d"),

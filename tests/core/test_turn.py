@@ -13,7 +13,7 @@ from tests.core.builders import V, record
 
 TURN = Turn("3.10", "a", "2.0", 2000)
 GIVEN = record(rollout=Rollout("3.9", "2.0", "ann", "new", 1000, turns=(TURN,)))
-INSTALLING = Work("3.10", "2.0", "1.0", TurnStep.INSTALL, down=1)
+INSTALLING = Work("3.10", "2.0", "1.0", TurnStep.INSTALL)
 
 
 def walker(memory, *, standing=Standing.SERVING, told=Standing.SERVING, seen=GIVEN):

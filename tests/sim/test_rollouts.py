@@ -7,7 +7,17 @@ import pytest
 
 from peerupgrade.core.effects import Resign, SetAway, StepOutcome, Stop
 from peerupgrade.core.record import Standing, TurnStep, WorkState
-from peerupgrade.core.requests import Done, Exclude, Fenced, Outcome, Report, ReturnSlot, TakeSlot
+from peerupgrade.core.requests import (
+    Done,
+    Exclude,
+    Fenced,
+    Outcome,
+    ReleaseHold,
+    Report,
+    ReturnSlot,
+    SetHold,
+    TakeSlot,
+)
 from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start, steer
 from peerupgrade.core.store import snapshot
 from peerupgrade.errors import RefusedError
@@ -15,6 +25,9 @@ from peerupgrade.sim.stage import Event
 from tests.sim.scene import Scene, asks, commits
 
 RUN = (TurnStep.DRAIN, TurnStep.INSTALL, TurnStep.RESTART, TurnStep.VERIFY, TurnStep.UNDRAIN)
+
+
+NOTHING = commits("nothing")
 
 
 class Rollouts(Scene):
@@ -29,10 +42,10 @@ class Rollouts(Scene):
         request = steer(snapshot(store.state, self.stage.store_now_ms, store.identity), asked)
         assert isinstance(self.operate(request), Done)
 
-    def come_to(self, name, step):
+    def come_to(self, name, step, without=NOTHING):
         """Everything happens until a step begins on a node; it has not ended yet."""
         for _ in range(200):
-            self.run(0.1, but=[("stepped", name)])
+            self.run(0.1, without=without, but=[("stepped", name)])
             order = self.stage.hosts[name].ordered
             if order is not None and order.work.step is step:
                 return order
@@ -343,6 +356,52 @@ def test_a_pause_lets_no_turn_begin_and_those_under_way_go_on():
     assert (str(scene.members["b"].installed), scene.rollout.turns) == ("2.0", ())
     assert ("rollout_paused", "") in scene.awaited()
     scene.steer(Resume("ann"))
+    assert scene.ended()
+
+
+def test_a_rollback_returns_every_member_to_what_it_had_the_last_one_first():
+    scene = Rollouts("abcd")
+    scene.come_to("d", TurnStep.VERIFY)
+    scene.steer(Abort("ann", "too slow", rollback=True))
+    scene.run(60.0)
+    assert (scene.rollout, scene.record.rollout_end.rollback) == (None, 1)
+    assert {str(one.installed) for one in scene.members.values()} == {"1.0"}
+    assert all(scene.operates(name) == "1.0" for name in "abcd")
+    history = scene.stage.store.state.history
+    given = [e["inputs"] for e in history if e["kind"] == "turn given"]
+    assert given == [*(f"{n} has 1.0" for n in "bcd"), *(f"{n} has 2.0" for n in "dcb")]
+    assert scene.slots == {}
+
+
+def test_while_members_return_to_what_they_had_the_acting_version_does_not_rise():
+    scene = Rollouts()
+    scene.operate(SetHold("ann", "not yet"))
+    scene.come_to("a", TurnStep.UNDRAIN)  # the last one: every member has it
+    scene.steer(Abort("ann", rollback=True))
+    scene.operate(ReleaseHold("ann"))
+    scene.run(60.0)
+    assert (scene.acting, scene.rollout) == ("1.0", None)
+    assert {str(one.installed) for one in scene.members.values()} == {"1.0"}
+
+
+def test_a_floor_that_is_up_is_taken_back_for_members_that_return():
+    scene = Rollouts()
+    scene.come_to("a", TurnStep.UNDRAIN, without=commits("raised"))
+    assert str(scene.record.floor) == "2.0"
+    scene.steer(Abort("ann", rollback=True))
+    scene.run(60.0)
+    assert (scene.acting, str(scene.record.floor)) == ("1.0", "1.0")
+    assert {str(one.installed) for one in scene.members.values()} == {"1.0"}
+
+
+def test_once_the_acting_version_has_risen_nothing_returns_below_it():
+    scene = Rollouts()
+    scene.come_to("a", TurnStep.UNDRAIN)
+    scene.run(5.0, but=[("stepped", "a")])
+    assert scene.acting == "2.0"
+    with pytest.raises(RefusedError) as refused:
+        scene.steer(Abort("ann", rollback=True))
+    assert refused.value.rule == "acting_risen"
     assert scene.ended()
 
 

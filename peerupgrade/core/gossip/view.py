@@ -1,8 +1,8 @@
-"""What one node's gossip knows, for people: nothing is decided from it."""
+"""What one node's gossip knows, for people. All that is decided from it is to wait."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from peerupgrade.core.gossip.machine import Gossip
@@ -43,8 +43,7 @@ class GossipView:
     @property
     def silent(self) -> frozenset[str]:
         """The ids of those that do not answer."""
-        seen = self.sightings.items()
-        return frozenset(node_id for node_id, one in seen if one.heartbeat.condition in _SILENT)
+        return _silent(one.heartbeat for one in self.sightings.values())
 
     def evidence(self, node_id: str) -> str:
         """What is known of another node, in words; "" of the asked node itself."""
@@ -58,6 +57,15 @@ class GossipView:
         said = f"{condition}, says {by}" if by and condition is not Condition.LEFT else condition
         heard = "never heard" if known.heard_s is None else f"last heard {known.heard_s:.0f} s ago"
         return f"gossip of {self.asked}: {said}, {heard}"
+
+
+def silent(gossip: Gossip) -> frozenset[str]:
+    """The ids of those that do not answer."""
+    return _silent(gossip.roster.heartbeats.values())
+
+
+def _silent(heartbeats: Iterable[Heartbeat]) -> frozenset[str]:
+    return frozenset(one.id for one in heartbeats if one.condition in _SILENT)
 
 
 def look(asked: str, gossip: Gossip, now: float) -> GossipView:

@@ -54,6 +54,7 @@ FAULTS: Mapping[str, Fault] = {
     "rollout paused": people.pause_rollout,
     "member retried or skipped": people.retry_or_skip,
     "rollout aborted": people.abort_rollout,
+    "rollout rolled back": people.roll_back_rollout,
     "step of a turn failed": people.fail_turn_step,
     "installed older": people.downgrade,
     "upgrade rolled back": people.roll_back,

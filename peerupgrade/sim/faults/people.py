@@ -134,6 +134,11 @@ def abort_rollout(hand: Hand) -> bool:
     return hand.world.steer(Abort("operator"))
 
 
+def roll_back_rollout(hand: Hand) -> bool:
+    """Somebody wants what was before."""
+    return hand.world.steer(Abort("operator", rollback=True))
+
+
 def fail_turn_step(hand: Hand) -> bool:
     """A step of a turn fails, on whoever comes to one next."""
     for machine in hand.world.machines.values():
