@@ -281,6 +281,8 @@ class Checker:
             case Claim(token=token), Claimed(epoch=epoch):
                 assert record is not None
                 self._claimed(world, record.generation, epoch, token)
+                if store is world.store:  # an old primary that is given up may give more
+                    self.newest_epoch = epoch
             case SaveStep(), _ if store is world.store:
                 self._step_saved(store, request, reply)
             case SetHold() | ReleaseHold(), _:
@@ -343,7 +345,6 @@ class Checker:
     def _claimed(self, world: World, generation: str, epoch: int, token: str) -> None:
         hold(given_once(self.epochs, generation, epoch, token))
         self.epochs[generation, epoch] = token
-        self.newest_epoch = epoch
         for machine in world.machines.values():
             node = machine.node
             if node is not None and node.mastership.holding and node.mastership.token != token:

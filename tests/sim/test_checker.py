@@ -7,7 +7,7 @@ import pytest
 
 from peerupgrade.core.acting import StepName
 from peerupgrade.core.record import Hold, Standing
-from peerupgrade.core.requests import Admit, Attach, Attached, Init, Refused, View
+from peerupgrade.core.requests import Admit, Attach, Attached, Claim, Claimed, Init, Refused, View
 from peerupgrade.sim.checker import Checker
 from peerupgrade.sim.observed import Stored
 from peerupgrade.sim.world import World, WorldConfig
@@ -54,6 +54,14 @@ def test_a_node_that_attached_and_is_no_member_stays_forgotten(checker, world):
     checker.forgotten = {("a", 1)}
     told(checker, world, Attach(member("a"), record(), 0), Attached(1, view(world)))
     assert ("a", 1) in checker.forgotten
+
+
+def test_an_epoch_of_an_old_primary_that_was_given_up_is_not_the_newest(checker, world):
+    claim = Claim("a", "token", 0)
+    told(checker, world, claim, Claimed(9, view(world)))
+    old = world.store.clone()
+    checker._stored(world, Stored(old, claim, Claimed(7, view(world)), old.state.record))
+    assert checker.newest_epoch == 9
 
 
 def test_whom_an_admission_removed_is_no_member(checker, world):
