@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -31,6 +31,17 @@ class StorePlace:
     url: str
     home: Path
     server: EmbeddedServer | None
+    mark: str = field(default_factory=lambda: f"bench-{token_hex(4)}")
+
+    def new_cluster(self) -> str:
+        """A name that no other one has."""
+        return f"{self.mark}-{token_hex(4)}"
+
+    async def clean(self) -> None:
+        """Leave nothing of these clusters in the store."""
+        async with Redis.from_url(self.url) as client:
+            async for key in client.scan_iter(f"pu:{{{self.mark}-*", count=1000):
+                await client.delete(key)
 
 
 @asynccontextmanager
@@ -40,7 +51,9 @@ async def store_place(url: str) -> AsyncIterator[StorePlace]:
         folder = tempfile.TemporaryDirectory(prefix="peerupgrade-bench-", dir=memory())
         home = Path(stack.enter_context(folder))
         if url:
-            yield StorePlace(url, home, None)
+            place = StorePlace(url, home, None)
+            stack.push_async_callback(place.clean)
+            yield place
             return
         extra = [f"maxclients {_CONNECTIONS_MAX}", "tcp-backlog 4096"]
         server = EmbeddedServer(home / "store", tcp=True, extra_config=extra)
@@ -128,7 +141,7 @@ async def begin(
 
 async def form(crowd: Crowd, **settings: Any) -> str:
     """Begin all nodes, and wait until they operate at 1.0; gives the cluster's name."""
-    cluster = f"bench-{token_hex(4)}"
+    cluster = crowd.place.new_cluster()
     settings["bootstrap_expect"] = len(crowd.names)
     await asyncio.gather(
         *(begin(crowd, one, one.names, cluster, **settings) for one in crowd.workers)

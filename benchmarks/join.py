@@ -59,7 +59,7 @@ async def run(run: Run) -> Figures:
 async def _join(crowd: Crowd) -> float:
     """Seconds until all but the first, which was there before, are admitted."""
     first = crowd.names[0]
-    cluster = f"bench-{token_hex(4)}"
+    cluster = crowd.place.new_cluster()
     home = next(worker for worker in crowd.workers if first in worker.names)
     await begin(crowd, home, [first], cluster)
     await crowd.until(lambda: _is_master(crowd, first), "be master")
@@ -92,7 +92,7 @@ async def _load(client: Redis) -> tuple[int, float]:
 
 
 async def _bare_loop(place: StorePlace, nodes: int) -> float:
-    cluster = f"bench-{token_hex(4)}"
+    cluster = place.new_cluster()
     link = RedisLink(parse_store_url(place.url), timeout_s=5.0, slot_key=Keys(cluster).record)
     async with aclosing(RedisStore(link, cluster, timeout_s=5.0)) as store:
         await store.call(Init(token_hex(8), 1, 0))

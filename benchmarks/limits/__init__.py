@@ -49,6 +49,7 @@ async def readers(
             raise RuntimeError(f"{source} cannot be compiled: see above")
     url = parse_store_url(store)
     host, port = url.hosts[0]
+    auth = f"{url.username} {url.password}".strip()
     made = []
     async with AsyncExitStack() as stack:
         for number in range(processes):
@@ -56,7 +57,7 @@ async def readers(
             if not share:
                 continue
             reader = await asyncio.create_subprocess_exec(
-                program, host, str(port), url.password, _READERS_CHANNEL, str(share),
+                program, host, str(port), auth, _READERS_CHANNEL, str(share),
                 stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             stack.push_async_callback(_end, reader)

@@ -1,7 +1,8 @@
 /* N subscribers that only read: how fast a PUBLISH reaches the last of them.
  *
- * reader HOST PORT PASSWORD CHANNEL N: prints "ready" once all are subscribed; after that, when each
- * of them got a message, one line with the moment of the last one, in nanoseconds of CLOCK_MONOTONIC.
+ * reader HOST PORT AUTH CHANNEL N: prints "ready" once all are subscribed; after that, when each of
+ * them got a message, one line with the moment of the last one, in nanoseconds of CLOCK_MONOTONIC.
+ * AUTH: what the command of that name takes; empty: it is not sent.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -24,13 +25,15 @@ static long long now_ns(void) {
     return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-static int subscribed(const char *host, int port, const char *password, const char *channel) {
+static int subscribed(const char *host, int port, const char *auth, const char *channel) {
     char ask[1024], answer[1024];
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
     if (inet_pton(AF_INET, host, &to.sin_addr) != 1) die("address");
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to)) die("connect");
-    int length = snprintf(ask, sizeof ask, "AUTH %s\r\nSUBSCRIBE %s\r\n", password, channel);
+    int length = *auth ? snprintf(ask, sizeof ask, "AUTH %s\r\nSUBSCRIBE %s\r\n", auth, channel)
+                       : snprintf(ask, sizeof ask, "SUBSCRIBE %s\r\n", channel);
+    if (length >= (int)sizeof ask) die("length");
     if (write(fd, ask, length) != length) die("write");
     size_t got = 0;
     while (got < sizeof answer - 1) {
@@ -49,7 +52,7 @@ static int subscribed(const char *host, int port, const char *password, const ch
 
 int main(int argc, char **argv) {
     if (argc != 6) {
-        fprintf(stderr, "usage: reader HOST PORT PASSWORD CHANNEL N\n");
+        fprintf(stderr, "usage: reader HOST PORT AUTH CHANNEL N\n");
         return 2;
     }
     int count = atoi(argv[5]), queue = epoll_create1(0), heard = 0;

@@ -350,7 +350,7 @@ class Checker:
             case Claim(token=token), Claimed(epoch=epoch):
                 assert record is not None
                 self._claimed(world, record.generation, epoch, token)
-                if store is world.store:  # the abandoned half of a split gives epochs, too
+                if store is world.store:  # an old primary that is given up may give more
                     self.newest_epoch = epoch
             case SaveStep(), _ if store is world.store:
                 self._step_saved(store, request, reply)

@@ -133,6 +133,8 @@ def _mend(world: World, machine: Machine) -> None:
         _exclude_after_loss(world, machine, refusal)
     if refusal is not None and refusal.rule.startswith("lowest_above") and machine.version > 0:
         machine.version -= 1
+    if refusal is not None and refusal.rule.startswith("installed_below"):
+        machine.version = min(machine.version + 1, len(world.versions) - 1)
     if refusal is not None and refusal.rule in ("other_generation", "left_behind"):
         machine.disk, machine.disk_lost = Memory(), True
     world.start(machine)

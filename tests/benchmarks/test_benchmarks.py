@@ -2,14 +2,18 @@
 
 import json
 import re
+from contextlib import AsyncExitStack
 from math import isfinite
 
 import pytest
+from redis.asyncio import Redis
 
 from benchmarks.__main__ import main
+from benchmarks.crowd import form, gathered, store_place
 from benchmarks.frame import Benchmark, Goal, Run, benchmarks, percentile
 from benchmarks.gossip import _all_failed, _counts, _our_changes, our_cluster
 from benchmarks.results import chance, compare, keep
+from peerupgrade.adapters.embedded import EmbeddedServer
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +56,18 @@ def test_each_of_a_cluster_measures_what_it_says_at_a_small_size(tmp_path, capsy
         assert all(isfinite(kept[figure]) for figure in found)
     assert all(values for values in samples.values())
     assert "all of it is in" in capsys.readouterr().out
+
+
+@pytest.mark.asyncio
+async def test_in_a_store_of_somebody_else_nothing_is_left(tmp_path):
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(EmbeddedServer(tmp_path / "s", tcp=True))
+        client = await stack.enter_async_context(Redis.from_url(server.url))
+        await client.set("theirs", 1)
+        async with store_place(server.url) as place, gathered(place, 2) as crowd:
+            await form(crowd)
+            assert await client.dbsize() > 1
+        assert await client.keys() == [b"theirs"]
 
 
 MEASURED = {

@@ -94,8 +94,19 @@ def test_an_unknown_node_that_has_gone_is_not_remembered():
 
 def test_others_begin_with_the_neighbour():
     roster = made("a", "b", "c", "d")
-    assert roster.others("b") == ("c", "d", "a")
-    assert roster.others("bb") == ("c", "d", "a", "b")
+    assert tuple(roster.others("b")) == ("c", "d", "a")
+    assert tuple(roster.others("bb")) == ("c", "d", "a", "b")
+    assert tuple(roster.others("d")) == ("a", "b", "c")
+    assert roster.others("d")[1:] == ("b", "c")
+    assert not made("a").others("a")
+
+
+@pytest.mark.parametrize("me", ["a", "b", "d", "bb", "zz"])
+def test_nobody_is_among_the_others_of_itself(me):
+    others = made("a", "b", "c", "d").others(me)
+    assert {one for one in (*"abcd", "bb", "e", 1) if one in others} == set("abcd") - {me}
+    with pytest.raises(IndexError):
+        others[len(others)]
 
 
 def test_the_nodes_up_to_one_of_them_go_around_the_ring():

@@ -7,7 +7,7 @@ import pytest
 
 from peerupgrade.core.acting import StepName
 from peerupgrade.core.record import Hold, Standing
-from peerupgrade.core.requests import Admit, Attach, Attached, Init, Refused, View
+from peerupgrade.core.requests import Admit, Attach, Attached, Claim, Claimed, Init, Refused, View
 from peerupgrade.sim.checker import Checker
 from peerupgrade.sim.observed import Stored
 from peerupgrade.sim.world import World, WorldConfig
@@ -81,6 +81,14 @@ def test_who_comes_back_after_a_later_loss_is_told_only_by_a_verified_store(
     stored = Stored(world.store, Init("g", 1, 0), view(world), record())
     checker._stepped(world, stored, record(), StepName.VERIFIED)
     assert all(until_s < 10 for until_s in checker.late.values())
+
+
+def test_an_epoch_of_an_old_primary_that_was_given_up_is_not_the_newest(checker, world):
+    claim = Claim("a", "token", 0)
+    told(checker, world, claim, Claimed(9, view(world)))
+    old = world.store.clone()
+    checker._stored(world, Stored(old, claim, Claimed(7, view(world)), old.state.record))
+    assert checker.newest_epoch == 9
 
 
 def test_whom_an_admission_removed_is_no_member(checker, world):

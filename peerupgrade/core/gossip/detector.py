@@ -9,6 +9,7 @@ accusations that this node had to contradict all make it more patient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import gcd, log2
@@ -85,7 +86,7 @@ class Detector:
         """The first probe, some time within an interval."""
         self._due_s = now + self.rng.uniform(0.0, self.interval_s)
 
-    def proceed(self, now: float, others: tuple[str, ...]) -> tuple[str, Verdict] | None:
+    def proceed(self, now: float, others: Sequence[str]) -> tuple[str, Verdict] | None:
         """The timer fired.
 
         Args:
@@ -139,7 +140,7 @@ class Detector:
         """This node was suspected: it answers late."""
         self._worse()
 
-    def _next(self, now: float, others: tuple[str, ...]) -> tuple[str, Verdict] | None:
+    def _next(self, now: float, others: Sequence[str]) -> tuple[str, Verdict] | None:
         self._probe, self._due_s = None, now + self.interval_s
         if not others:
             return None
@@ -149,7 +150,7 @@ class Detector:
         self._due_s = now + _ANSWER * self.interval_s + self._patience_s
         return target, Verdict.ASK
 
-    def _in_turn(self, others: tuple[str, ...]) -> str:
+    def _in_turn(self, others: Sequence[str]) -> str:
         """Every second time our neighbour, else all of them, in an order of our own.
 
         So nobody waits longer than two intervals for somebody to look, however large the cluster.

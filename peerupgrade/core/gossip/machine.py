@@ -11,7 +11,7 @@ that do not tell everyone else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -29,7 +29,7 @@ from peerupgrade.core.gossip.packets import (
     Spread,
     Table,
 )
-from peerupgrade.core.gossip.roster import Roster, is_present
+from peerupgrade.core.gossip.roster import Others, Roster, is_present
 from peerupgrade.core.gossip.spreading import DIRECT_MAX, Queue, relays
 from peerupgrade.core.record import ClusterRecord, Member, newer
 from peerupgrade.core.requests import Reply, Seeds, SeedsFound
@@ -419,7 +419,7 @@ class Gossip:
         return self.me.id
 
     @property
-    def _others(self) -> tuple[str, ...]:
+    def _others(self) -> Others:
         return self.roster.others(self._id)
 
     @property
@@ -451,7 +451,7 @@ class Gossip:
         self._ticking = True
         return [self.timers.set(Timer.HAND_ON, now + self.rng.uniform(0.5, 1.0) * _TICK_S)]
 
-    def _draw(self, ids: tuple[str, ...], count: int) -> list[str]:
+    def _draw(self, ids: Sequence[str], count: int) -> list[str]:
         """Some of them, each at most once."""
         drawn: dict[str, None] = {}
         while len(drawn) < min(count, len(ids)):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import overload
 
 from peerupgrade.core.gossip.packets import Condition, Heartbeat
 
@@ -30,6 +32,42 @@ def is_present(heartbeat: Heartbeat) -> bool:
     return heartbeat.condition not in _ABSENT
 
 
+@dataclass(frozen=True, slots=True)
+class Others(Sequence[str]):
+    """All but one of those who are there, beginning behind it; nothing is copied for that.
+
+    Attributes:
+        present: all of them, in order.
+        begin: where in it the first one is.
+        size: so many are meant.
+    """
+
+    present: tuple[str, ...]
+    begin: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
+        if isinstance(at, slice):
+            return tuple(self)[at]
+        if not 0 <= at < self.size:
+            raise IndexError(at)
+        return self.present[(self.begin + at) % len(self.present)]
+
+    def __contains__(self, node_id: object) -> bool:
+        if not isinstance(node_id, str):
+            return False
+        at = bisect_left(self.present, node_id)
+        found = at < len(self.present) and self.present[at] == node_id
+        return found and (self.size == len(self.present) or at != self.begin - 1)
+
+
 @dataclass(slots=True)
 class Roster:
     """The newest heartbeat of each node.
@@ -41,7 +79,7 @@ class Roster:
             they were heard of; equal on two nodes that know the same.
     """
 
-    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    heartbeats: MutableMapping[str, Heartbeat] = field(default_factory=dict)
     present: tuple[str, ...] = ()
     digest: int = 0
 
@@ -74,11 +112,11 @@ class Roster:
             return self.present[first:last]
         return self.present[first:] + self.present[:last]
 
-    def others(self, node_id: str) -> tuple[str, ...]:
+    def others(self, node_id: str) -> Others:
         """Everybody else who is there, beginning with the next id."""
         at = bisect_left(self.present, node_id)
-        beyond = at + 1 if at < len(self.present) and self.present[at] == node_id else at
-        return self.present[beyond:] + self.present[:at]
+        here = at < len(self.present) and self.present[at] == node_id
+        return Others(self.present, at + here, len(self.present) - here)
 
     def _replace(self, node_id: str, known: Heartbeat | None, new: Heartbeat | None) -> None:
         was = known is not None and is_present(known)
