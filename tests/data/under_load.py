@@ -102,8 +102,8 @@ class Worker:
             await self.end(how)
             self.installed = installed or self.installed
             await self.start()
-        if how is signal.SIGTERM:
-            await self.operates()
+            if how is signal.SIGTERM:  # whoever kills the master waits for its turn
+                await self.operates()
 
 
 class Load:
