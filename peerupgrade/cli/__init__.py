@@ -145,6 +145,7 @@ def _app() -> App:
         upgrading.command(command)
     for command in (
         rollout.start,
+        rollout.change,
         rollout.status,
         rollout.pause,
         rollout.resume,

@@ -148,6 +148,27 @@ MUTANTS = [
         "return _number(work.turn)",
     ),
     Mutant(
+        "turn soak",
+        "the next one is taken down before those that have the version have run for a while",
+        ROLLOUT,
+        "or now_ms < soaks_until_ms(snapshot):",
+        "or False:",
+    ),
+    Mutant(
+        "turn first",
+        "others are taken down before the canaries have it",
+        ROLLOUT,
+        "if not rollout.canary or rollout.rollback:",
+        "if True:",
+    ),
+    Mutant(
+        "turn zone",
+        "nodes of two zones are down at once",
+        ROLLOUT,
+        "return not rollout.one_zone or all(",
+        "return True or all(",
+    ),
+    Mutant(
         "turn disk",
         "a step begins before the disk knows of it",
         TURN,
