@@ -150,10 +150,10 @@ def _app() -> App:
         rollout.pause,
         rollout.resume,
         rollout.retry,
-        rollout.skip,
         rollout.abort,
     ):
         upgrading.command(command)
+    upgrading.command(rollout.skip_, name="skip")
     app.command(upgrading)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")
     return app

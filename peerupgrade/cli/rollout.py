@@ -72,6 +72,9 @@ def start(
     /,
     *,
     strategy: Strategy = _AS_IT_IS,
+    skip: Annotated[
+        tuple[str, ...], Parameter(negative="", help="leave this node out; may be repeated.")
+    ] = (),
     reason: _Reason = "",
     wait: _Wait = False,
     by: By = None,
@@ -92,7 +95,7 @@ def start(
         peerupgrade upgrade plan 2.0
         peerupgrade upgrade start 2.0 --wait
     """
-    body: Json = {"version": version, "by": who(by), "reason": reason}
+    body: Json = {"version": version, "by": who(by), "reason": reason, "skip": list(skip)}
     body |= strategy.given()
     return _post(target, "start", body, f"the rollout to {version} begins", wait=wait)
 
@@ -185,7 +188,7 @@ def retry(
     return _post(target, "retry", body, f"{name} tries again", wait=wait)
 
 
-def skip(
+def skip_(
     name: str,
     /,
     *,

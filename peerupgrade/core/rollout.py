@@ -387,12 +387,13 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Bring every member to a version."""
+    """Bring every member to a version, but for those in `skip`."""
 
     version: str
     by: str
     reason: str = ""
     strategy: Strategy = Strategy()
+    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,6 +506,8 @@ def _started(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout
         )
     id_ = f"{record.epoch}.{record.revision + 1}"
     rollout = Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms)
+    for name in asked.skip:
+        rollout = _skipped(snapshot, rollout, name)
     return _by(rollout, asked.strategy)
 
 

@@ -147,6 +147,7 @@ class _Change(_Body, frozen=True, kw_only=True):
 
 class _Start(_Change, frozen=True, kw_only=True):
     version: _Line
+    skip: tuple[_Line, ...] = ()
 
 
 class _Abort(_Release, frozen=True, kw_only=True):
@@ -424,7 +425,9 @@ class _Api:
 
     async def start_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Start)
-        return await self._steer(Start(asked.version, asked.by, asked.reason, asked.strategy))
+        return await self._steer(
+            Start(asked.version, asked.by, asked.reason, asked.strategy, asked.skip)
+        )
 
     async def change_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Change)

@@ -275,6 +275,10 @@ def test_a_rollout_begins_once_and_only_to_what_somebody_lacks():
     request = steer(shown, Start("2.0", "ann", "new", Strategy(budget=2)))
     assert (request.revision, request.kind, request.by) == (10, "rollout to 2.0", "ann")
     assert request.rollout == Rollout("3.11", "2.0", "ann", "new", NOW_MS, budget=2)
+    without = steer(shown, Start("2.0", "ann", skip=("b",)))
+    assert without.rollout.skipped == ("b",)
+    with pytest.raises(KeyError):
+        steer(shown, Start("2.0", "ann", skip=("nobody",)))
     assert refused(shown, Start("1.0", "ann")) == "nothing_to_do"
     assert refused(shown, Start("0.9", "ann")) == "installed_below_acting"
     assert refused(view(member("a")), Start("3.0", "ann")) == "rollout_under_way"

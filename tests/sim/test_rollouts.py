@@ -131,6 +131,14 @@ def test_what_a_person_installs_meanwhile_counts():
     assert [e["inputs"][0] for e in history if e["kind"] == "turn given"] == ["b", "a"]
 
 
+def test_before_and_after_a_rollout_nothing_is_asked_of_the_store():
+    for scene in (Scene(), Rollouts()):
+        scene.run(40.0)
+        scene.stage.take()
+        scene.stage.live(30.0)
+        assert [served.request for served in scene.stage.take().served] == []
+
+
 # --- slots ----------------------------------------------------------------------------------------
 
 
