@@ -64,7 +64,21 @@ class Strategy:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-_AS_IT_IS = Strategy()
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a rollout is about, beside the version.
+
+    Attributes:
+        skip: leave this node out; may be repeated.
+        lowest_supported: by that version; else as nodes say that have it.
+    """
+
+    skip: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    lowest_supported: Annotated[str, Parameter(show_default=False)] = ""
+
+
+_AS_IT_IS, _EVERYBODY = Strategy(), Scope()
 
 
 def start(
@@ -72,9 +86,7 @@ def start(
     /,
     *,
     strategy: Strategy = _AS_IT_IS,
-    skip: Annotated[
-        tuple[str, ...], Parameter(negative="", help="leave this node out; may be repeated.")
-    ] = (),
+    scope: Scope = _EVERYBODY,
     reason: _Reason = "",
     wait: _Wait = False,
     by: By = None,
@@ -95,7 +107,9 @@ def start(
         peerupgrade upgrade plan 2.0
         peerupgrade upgrade start 2.0 --wait
     """
-    body: Json = {"version": version, "by": who(by), "reason": reason, "skip": list(skip)}
+    body: Json = {"version": version, "by": who(by), "reason": reason, "skip": [*scope.skip]}
+    if scope.lowest_supported:
+        body["lowest_supported"] = scope.lowest_supported
     body |= strategy.given()
     return _post(target, "start", body, f"the rollout to {version} begins", wait=wait)
 

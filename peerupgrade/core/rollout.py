@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
 from peerupgrade.core.acting import Step, StepName
+from peerupgrade.core.admission import admission
 from peerupgrade.core.record import (
     ClusterRecord,
     Hold,
@@ -32,6 +33,7 @@ from peerupgrade.core.record import (
     WorkState,
     is_down,
 )
+from peerupgrade.core.refusals import version_words
 from peerupgrade.core.requests import Outcome, ReturnSlot, SetRollout, TakeSlot
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.errors import RefusedError
@@ -387,13 +389,17 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Bring every member to a version, but for those in `skip`."""
+    """Bring every member to a version, but for those in `skip`.
+
+    `lowest`: the lowest version that it supports; "": as members say that have it.
+    """
 
     version: str
     by: str
     reason: str = ""
     strategy: Strategy = Strategy()
     skip: tuple[str, ...] = ()
+    lowest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,11 +510,26 @@ def _started(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout
             rule="nothing_to_do",
             hint="peerupgrade members lists what they have",
         )
+    _check_supported(snapshot, record, version, asked.lowest)
     id_ = f"{record.epoch}.{record.revision + 1}"
     rollout = Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms)
     for name in asked.skip:
         rollout = _skipped(snapshot, rollout, name)
     return _by(rollout, asked.strategy)
+
+
+def _check_supported(
+    snapshot: Snapshot, record: ClusterRecord, version: Version, lowest: str
+) -> None:
+    """A member that came back with it would not serve: better not to take it down."""
+    said = [one.lowest for one in snapshot.members.values() if one.installed == version]
+    known = parse_version(lowest) if lowest else max(said, default=None)
+    if known is None:
+        return
+    rule = admission(record, version, known, is_member=True).rule
+    if rule in ("lowest_above_acting", "lowest_above_data"):
+        message, hint = version_words(rule, record, f"a node with {version}", version, known)
+        raise RefusedError(message, rule=rule, hint=hint)
 
 
 def _by(rollout: Rollout, strategy: Strategy) -> Rollout:

@@ -148,6 +148,7 @@ class _Change(_Body, frozen=True, kw_only=True):
 class _Start(_Change, frozen=True, kw_only=True):
     version: _Line
     skip: tuple[_Line, ...] = ()
+    lowest_supported: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class _Abort(_Release, frozen=True, kw_only=True):
@@ -425,9 +426,10 @@ class _Api:
 
     async def start_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Start)
-        return await self._steer(
-            Start(asked.version, asked.by, asked.reason, asked.strategy, asked.skip)
-        )
+        if asked.lowest_supported:
+            supported(asked.version, asked.lowest_supported)
+        how = (asked.strategy, asked.skip, asked.lowest_supported)
+        return await self._steer(Start(asked.version, asked.by, asked.reason, *how))
 
     async def change_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Change)

@@ -45,8 +45,9 @@ def knows(node, rollout=ROLLOUT, work=FAILED, **changes):
             (
                 *("start", "2.0", "--budget", "2", "--canary", "1", "--soak", "90s"),
                 *("--one-zone", "--reason", "why", "--skip", "n1", "--skip", "n2"),
+                *("--lowest-supported", "1.0"),
             ),
-            Start("2.0", "ann", "why", Strategy(2, 1, 90_000, True), ("n1", "n2")),
+            Start("2.0", "ann", "why", Strategy(2, 1, 90_000, True), ("n1", "n2"), "1.0"),
         ),
         (("change", "--no-one-zone"), Change(Strategy(one_zone=False), "ann", "")),
         (("pause", "--reason", "lunch"), Pause("ann", "lunch")),

@@ -36,7 +36,7 @@ from peerupgrade.core.rollout import (
 )
 from peerupgrade.core.store import StoreState, execute
 from peerupgrade.errors import RefusedError
-from tests.core.builders import member, record, snapshot
+from tests.core.builders import V, member, record, snapshot
 
 NOW_MS = 1_000_000
 BY = "rollout 3.9"
@@ -283,6 +283,16 @@ def test_a_rollout_begins_once_and_only_to_what_somebody_lacks():
     assert refused(shown, Start("0.9", "ann")) == "installed_below_acting"
     assert refused(view(member("a")), Start("3.0", "ann")) == "rollout_under_way"
     assert refused(snapshot(record("")), Start("2.0", "ann")) == "forming"
+
+
+def test_what_would_not_serve_when_it_comes_back_is_not_begun():
+    shown = view(member("a"), rollout=None)
+    assert refused(shown, Start("3.0", "ann", lowest="2.0")) == "lowest_above_acting"
+    assert steer(shown, Start("3.0", "ann", lowest="1.0")).rollout.version == "3.0"
+    told = view(member("a"), member("b", "3.0", lowest="2.0"), rollout=None)
+    assert refused(told, Start("3.0", "ann")) == "lowest_above_acting"
+    behind = snapshot(record("2.0", data=V("1.0")), member("a", "2.0"))
+    assert refused(behind, Start("3.0", "ann", lowest="2.0")) == "lowest_above_data"
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,13 @@ MUTANTS = [
         "return True or all(",
     ),
     Mutant(
+        "turn serve",
+        "a version is rolled out that would not serve",
+        ROLLOUT,
+        'if rule in ("lowest_above_acting", "lowest_above_data"):',
+        "if False:",
+    ),
+    Mutant(
         "turn disk",
         "a step begins before the disk knows of it",
         TURN,
