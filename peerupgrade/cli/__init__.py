@@ -142,14 +142,15 @@ def _app() -> App:
         upgrading.command(command)
     for command in (
         rollout.start,
+        rollout.change,
         rollout.status,
         rollout.pause,
         rollout.resume,
         rollout.retry,
-        rollout.skip,
         rollout.abort,
     ):
         upgrading.command(command)
+    upgrading.command(rollout.skip_, name="skip")
     app.command(upgrading)
     app["--help"].group = app["--version"].group = Group.create_ordered("About")
     return app

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -23,7 +25,7 @@ from peerupgrade.cli.show import (
 )
 from peerupgrade.cli.target import DEFAULT, Target, connect
 from peerupgrade.cli.who import By, who
-from peerupgrade.errors import ExitCode, UnavailableError
+from peerupgrade.errors import ConfigError, ExitCode, UnavailableError
 
 _AGAIN_S = 0.5
 _DECIDE = ("step_failed", "step_unknown")  # a person has to say how it goes on
@@ -37,13 +39,54 @@ _Wait = Annotated[
 ]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How the rollout goes on.
+
+    Attributes:
+        budget: so many may be down at once; 1 unless given.
+        canary: pause once so many have it; 0: never.
+        soak: so long must those that have it operate before the next one, for example 30s or 10m.
+        one_zone: never take nodes of two zones down at once.
+    """
+
+    budget: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None
+    canary: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
+    soak: timedelta | None = None
+    one_zone: bool | None = None
+
+    def given(self) -> Json:
+        """What was given, as the node takes it."""
+        soak_s = None if self.soak is None else self.soak.total_seconds()
+        fields = {"budget": self.budget, "canary": self.canary, "soak_s": soak_s}
+        fields["one_zone"] = self.one_zone
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a rollout is about, beside the version.
+
+    Attributes:
+        skip: leave this node out; may be repeated.
+        lowest_supported: by that version; else as nodes say that have it.
+    """
+
+    skip: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    lowest_supported: Annotated[str, Parameter(show_default=False)] = ""
+
+
+_AS_IT_IS, _EVERYBODY = Strategy(), Scope()
+
+
 def start(
     version: Annotated[str, Parameter(help="that every node gets.")],
     /,
     *,
-    budget: Annotated[
-        int, Parameter(help="so many may be down at once.", validator=Number(gte=1, lte=1000))
-    ] = 1,
+    strategy: Strategy = _AS_IT_IS,
+    scope: Scope = _EVERYBODY,
     reason: _Reason = "",
     wait: _Wait = False,
     by: By = None,
@@ -64,8 +107,33 @@ def start(
         peerupgrade upgrade plan 2.0
         peerupgrade upgrade start 2.0 --wait
     """
-    body: Json = {"version": version, "by": who(by), "reason": reason, "budget": budget}
+    body: Json = {"version": version, "by": who(by), "reason": reason, "skip": [*scope.skip]}
+    if scope.lowest_supported:
+        body["lowest_supported"] = scope.lowest_supported
+    body |= strategy.given()
     return _post(target, "start", body, f"the rollout to {version} begins", wait=wait)
+
+
+def change(
+    *,
+    strategy: Strategy = _AS_IT_IS,
+    reason: _Reason = "",
+    by: By = None,
+    target: Target = DEFAULT,
+) -> int:
+    """Let the rollout go on in another way; what is not given stays as it is.
+
+    For example:
+
+        peerupgrade upgrade change --budget 2 --soak 30s
+    """
+    chosen = strategy.given()
+    if not chosen:
+        raise ConfigError(
+            "nothing is to be changed", hint="give --budget, --canary, --soak or --one-zone"
+        )
+    body = {"by": who(by), "reason": reason, **chosen}
+    return _post(target, "change", body, "the rollout goes on so")
 
 
 def status(*, wait: _Wait = False, target: Target = DEFAULT) -> int:
@@ -134,7 +202,7 @@ def retry(
     return _post(target, "retry", body, f"{name} tries again", wait=wait)
 
 
-def skip(
+def skip_(
     name: str,
     /,
     *,
@@ -143,7 +211,9 @@ def skip(
     by: By = None,
     target: Target = DEFAULT,
 ) -> int:
-    """Leave a node out: it keeps what it has, and comes back if it is down. The rollout goes on.
+    """Leave a node out: it keeps what it has. The rollout goes on.
+
+    If it is down, it comes back.
 
     For example:
 
@@ -163,11 +233,11 @@ def abort(
     by: By = None,
     target: Target = DEFAULT,
 ) -> int:
-    """End the rollout: nodes that are down come back, and every node keeps what it has.
+    """End the rollout: nodes that are down come back, each keeps what it has.
 
-    With --rollback every node that got the version is taken down once more, with the
-    same care, and returns to what it had, the last one first. That is refused once
-    the acting version has risen above it.
+    With --rollback every node that got the version is taken down once more, with
+    the same care, and returns to what it had, the last one first. That is refused
+    once the acting version has risen above it.
 
     For example:
 
@@ -278,6 +348,15 @@ def _print(answer: Json) -> None:
         print_blocker(blocker, answer["now_ms"])
 
 
+def _how(rollout: Json) -> Iterator[str]:
+    where = " of one zone" if rollout["one_zone"] else ""
+    yield f"{rollout['budget']}{where} may be down at once"
+    if rollout["canary"]:
+        yield f"a pause once {rollout['canary']} have it"
+    if rollout["soak_s"]:
+        yield f"{span(rollout['soak_s'])} from one to the next"
+
+
 def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
     rollout, ended = answer["rollout"], answer["ended"]
     if rollout is None:
@@ -291,7 +370,7 @@ def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
         has = "what they had" if rollout["rollback"] else "it"
         done = f"{rollout['done']} of {rollout['total']} nodes have {has}{estimate}"
         yield "progress", f"{share_bar(rollout['done'] / max(1, rollout['total']))}, {done}"
-        yield "budget", f"{rollout['budget']} may be down at once"
+        yield "strategy", ", ".join(_how(rollout))
         if rollout["pause"] is not None:
             yield "paused", hold_text(rollout["pause"], answer["now_ms"])
         if rollout["rollback"]:

@@ -59,6 +59,7 @@ class Code(StrEnum):
     STEP_FAILED = "step_failed"
     STEP_UNKNOWN = "step_unknown"
     MEMBER_DOWN = "member_down"
+    SOAKING = "soaking"
     BUDGET_SPENT = "budget_spent"
 
 

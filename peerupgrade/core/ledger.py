@@ -24,7 +24,7 @@ from peerupgrade.core.record import (
     WorkState,
     is_down,
 )
-from peerupgrade.core.rollout import has_stopped, lacking, next_member, work_on
+from peerupgrade.core.rollout import has_stopped, lacking, next_member, soaks_until_ms, work_on
 
 _BY_ROLLOUT = (Code.OLDER_VERSION, Code.AWAY)
 
@@ -40,11 +40,16 @@ def whole_ledger(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) 
     handled = {turn.node for turn in record.rollout.turns}
     handled |= {member.id for member in lacking(snapshot)}
     others = [one for one in found if one.code not in _BY_ROLLOUT or one.subject not in handled]
-    return [*_rollout_blockers(snapshot, record, record.rollout, silent), *others]
+    shown = _rollout_blockers(snapshot, record, record.rollout, now_ms, silent)
+    return [*shown, *others]
 
 
 def _rollout_blockers(
-    snapshot: Snapshot, record: ClusterRecord, rollout: Rollout, silent: Collection[str]
+    snapshot: Snapshot,
+    record: ClusterRecord,
+    rollout: Rollout,
+    now_ms: int,
+    silent: Collection[str],
 ) -> Iterator[Blocker]:
     waiting, version = lacking(snapshot), rollout.version
     left = [*(turn.node for turn in rollout.turns), *(member.id for member in waiting)]
@@ -71,8 +76,11 @@ def _rollout_blockers(
             "peerupgrade upgrade resume",
         )
     if not rollout.aborted:
+        yield from _soaking(snapshot, rollout, now_ms)
         yield from (_down(member) for member in waiting if is_down(record, member))
-    yield from _no_slot(snapshot, record, rollout, silent)
+    member = next_member(snapshot, now_ms)
+    if member is not None:
+        yield from _no_slot(snapshot, record, rollout, member, silent)
 
 
 def _turn_blocker(turn: Turn, member: Member | None) -> Blocker:
@@ -132,13 +140,27 @@ def _down(member: Member) -> Blocker:
     )
 
 
+def _soaking(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
+    until_ms = soaks_until_ms(snapshot)
+    if now_ms < until_ms and lacking(snapshot):
+        yield Blocker(
+            Code.SOAKING,
+            "",
+            until_ms - rollout.soak_ms,
+            f"those that have {rollout.version} must operate for {rollout.soak_ms / 1000:g} s"
+            " before another one is taken down",
+            f"wait {(until_ms - now_ms) / 1000:.0f} s; or: peerupgrade upgrade change --soak 0s",
+        )
+
+
 def _no_slot(
-    snapshot: Snapshot, record: ClusterRecord, rollout: Rollout, silent: Collection[str]
+    snapshot: Snapshot,
+    record: ClusterRecord,
+    rollout: Rollout,
+    member: Member,
+    silent: Collection[str],
 ) -> Iterator[Blocker]:
     """R29: the next one must not be taken down while too many others are."""
-    member = next_member(snapshot)
-    if member is None:
-        return
     down = {name: "does not answer" for name in silent if name in snapshot.members}
     down |= {one.id: "is down" for one in snapshot.members.values() if is_down(record, one)}
     down |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}

@@ -52,7 +52,13 @@ from peerupgrade.core.requests import (
     ReturnSlot,
     TakeSlot,
 )
-from peerupgrade.core.rollout import hands_over, rollout_step, slot_request, slots_after
+from peerupgrade.core.rollout import (
+    hands_over,
+    rollout_step,
+    slot_request,
+    slots_after,
+    soaks_until_ms,
+)
 from peerupgrade.core.timers import Timers
 from peerupgrade.core.versions import Version
 
@@ -301,8 +307,8 @@ class Master:
             return [self.timers.set(Timer.DECIDE, trusted_s)]
         if step is not None:
             return self._ask(self._commit(step))
-        self.gives_way = hands_over(self.snapshot, silent)
-        slot = slot_request(self.snapshot, self._sure, silent)
+        self.gives_way = hands_over(self.snapshot, now_ms, silent)
+        slot = slot_request(self.snapshot, now_ms, self._sure, silent)
         if slot is not None and now >= self._slots_not_before_s:
             return self._ask(replace(slot, token=self._token, epoch=self.epoch))
         effects = self._follow_steps(now)
@@ -386,13 +392,13 @@ class Master:
         assert snapshot is not None
         store_now_ms = self.store_now_ms(now)
         record = snapshot.record
-        moments = [snapshot.quarantine_until_ms]
+        moments = [snapshot.quarantine_until_ms, soaks_until_ms(snapshot)]
         if record is not None and record.hold is not None:
             moments.append(record.hold.until_ms)
         if not snapshot.verified:
             moments += [member.lease_until_ms for member in snapshot.members.values()]
         awaited = []
-        if slot_request(snapshot, self._sure):  # the store, or gossip, is in its way
+        if slot_request(snapshot, store_now_ms, self._sure):  # the store, or gossip, is in its way
             awaited.append(max(self._slots_not_before_s, now + _SILENCE_S))
         ahead_ms = [moment - store_now_ms for moment in moments if moment > store_now_ms]
         awaited += [now + ahead / 1000 + 0.001 for ahead in ahead_ms]

@@ -134,6 +134,9 @@ class Rollout:
         id: never given twice.
         version: that every member gets.
         budget: at most so many members are down at once.
+        canary: it pauses once so many members have the version; 0: it does not, or has done so.
+        soak_ms: so long must those that have it operate before another one is taken down.
+        one_zone: 1: all that are down are of one zone.
         turns: that are under way.
         skipped: members that keep what they have.
         pause: no turn begins; those under way go on.
@@ -148,7 +151,11 @@ class Rollout:
     reason: str
     started_at_ms: int
     budget: int = 1
+    canary: int = 0
+    soak_ms: int = 0
+    one_zone: int = 0
     turns: tuple[Turn, ...] = ()
+    turn_ended_at_ms: int = 0
     skipped: tuple[str, ...] = ()
     pause: Hold | None = None
     aborted: int = 0

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
 from peerupgrade.core.acting import Step, StepName
+from peerupgrade.core.admission import admission
 from peerupgrade.core.record import (
     ClusterRecord,
     Hold,
@@ -32,11 +33,13 @@ from peerupgrade.core.record import (
     WorkState,
     is_down,
 )
+from peerupgrade.core.refusals import version_words
 from peerupgrade.core.requests import Outcome, ReturnSlot, SetRollout, TakeSlot
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.errors import RefusedError
 
 _BY = "rollout "
+_CANARY = "canary"
 _STOPPED = (WorkState.FAILED, WorkState.UNKNOWN)
 
 
@@ -95,30 +98,64 @@ def _gets(rollout: Rollout, member: Member) -> str:
     return member.work.before
 
 
-def next_member(snapshot: Snapshot, silent: Collection[str] = ()) -> Member | None:
+def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> Member | None:
     """Who is to be taken down next: one that is up, and the master only when all turns are over.
 
     Args:
         snapshot: of the store.
+        now_ms: the store's clock, now.
         silent: who does not answer gossip. The store may take them for up: they count as down.
     """
     record = snapshot.record
-    if record is None or record.rollout is None:
+    if record is None or record.rollout is None or now_ms < soaks_until_ms(snapshot):
         return None
     rollout = record.rollout
     if rollout.aborted or rollout.pause is not None:
         return None
     missing = {node_id for node_id in silent if node_id in snapshot.members}
     up = [one for one in lacking(snapshot) if not is_down(record, one) and one.id not in missing]
+    up = [one for one in up if _zone_fits(snapshot, rollout, one)]
     if not up or (up[0].id == record.master and rollout.turns):
         return None
     taken = {turn.node for turn in rollout.turns}
-    return up[0] if len(missing | taken) < rollout.budget else None
+    return up[0] if len(missing | taken) < _budget(snapshot, rollout) else None
 
 
-def hands_over(snapshot: Snapshot, silent: Collection[str] = ()) -> bool:
+def _budget(snapshot: Snapshot, rollout: Rollout) -> int:
+    """Before the canaries have it nobody else is taken down."""
+    if not rollout.canary or rollout.rollback:
+        return rollout.budget
+    return min(rollout.budget, max(0, rollout.canary - len(_brought(snapshot, rollout))))
+
+
+def _brought(snapshot: Snapshot, rollout: Rollout) -> list[Member]:
+    """The members that got the version in this rollout, and whose turn is over."""
+    members = snapshot.members.values()
+    return [one for one in members if _came(rollout, one) and not rollout.turn_of(one.id)]
+
+
+def _zone_fits(snapshot: Snapshot, rollout: Rollout, member: Member) -> bool:
+    down = (snapshot.members.get(turn.node) for turn in rollout.turns)
+    return not rollout.one_zone or all(one is None or one.zone == member.zone for one in down)
+
+
+def soaks_until_ms(snapshot: Snapshot) -> int:
+    """When those that have the version will have operated for long enough, by the store's clock.
+
+    One that starts again begins anew: a release that falls over does not get further.
+    """
+    record = snapshot.record
+    if record is None or record.rollout is None or not record.rollout.soak_ms:
+        return 0
+    rollout = record.rollout
+    began = [one.joined_at_ms for one in _brought(snapshot, rollout)]
+    began_ms = max([rollout.turn_ended_at_ms, *began])
+    return began_ms + rollout.soak_ms if began_ms else 0
+
+
+def hands_over(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> bool:
     """The master is next, and somebody else can decide meanwhile."""
-    record, member = snapshot.record, next_member(snapshot, silent)
+    record, member = snapshot.record, next_member(snapshot, now_ms, silent)
     if record is None or member is None or not snapshot.verified:
         return False
     others = [one for one in snapshot.members.values() if one.id != member.id]
@@ -225,7 +262,7 @@ def rollout_step(
         member = snapshot.members.get(turn.node)
         if _is_over(member, turn) and not _has_slot(snapshot, turn.node):
             rest = tuple(one for one in rollout.turns if one is not turn)
-            ended = replace(rollout, turns=rest)
+            ended = replace(rollout, turns=rest, turn_ended_at_ms=now_ms)
             return _step(StepName.TURN_ENDED, record, ended, _said(turn, member))
         if has_stopped(work_on(member, turn), turn) and rollout.pause is None:
             why = _said(turn, member)
@@ -233,7 +270,11 @@ def rollout_step(
             return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
     if not rollout.turns and (rollout.aborted or not lacking(snapshot)):
         return _end(record, rollout, now_ms)
-    member = next_member(snapshot, silent)
+    if rollout.canary and not rollout.turns and not _budget(snapshot, rollout):
+        why = f"{rollout.canary} members have {rollout.version}: look at them, then resume"
+        paused = replace(rollout, canary=0, pause=Hold(_CANARY, why, now_ms))
+        return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
+    member = next_member(snapshot, now_ms, silent)
     # R29: first the slot, acknowledged, then the turn.
     if member is None or member.id not in sure or not _has_slot(snapshot, member.id):
         return None
@@ -278,14 +319,14 @@ def _said(turn: Turn, member: Member | None) -> str:
 
 
 def slot_request(
-    snapshot: Snapshot, sure: Collection[str], silent: Collection[str] = ()
+    snapshot: Snapshot, now_ms: int, sure: Collection[str], silent: Collection[str] = ()
 ) -> TakeSlot | ReturnSlot | None:
     """The next slot to take or to give back, if there is one; arguments as for `rollout_step`."""
     record = snapshot.record
     if record is None or not snapshot.verified:
         return None
-    rollout, member = record.rollout, next_member(snapshot, silent)
-    if member is not None and hands_over(snapshot, silent):
+    rollout, member = record.rollout, next_member(snapshot, now_ms, silent)
+    if member is not None and hands_over(snapshot, now_ms, silent):
         member = None
     turns = rollout.turns if rollout is not None else ()
     for slot in snapshot.slots.values():
@@ -337,13 +378,37 @@ def slots_after(snapshot: Snapshot, request: TakeSlot | ReturnSlot, now_ms: int)
 
 
 @dataclass(frozen=True, slots=True)
+class Strategy:
+    """How a rollout goes on; None: as it is. See `Rollout`."""
+
+    budget: int | None = None
+    canary: int | None = None
+    soak_ms: int | None = None
+    one_zone: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
-    """Bring every member to a version; at most `budget` are down at once."""
+    """Bring every member to a version, but for those in `skip`.
+
+    `lowest`: the lowest version that it supports; "": as members say that have it.
+    """
 
     version: str
     by: str
     reason: str = ""
-    budget: int = 1
+    strategy: Strategy = Strategy()
+    skip: tuple[str, ...] = ()
+    lowest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Let it go on in another way."""
+
+    strategy: Strategy
+    by: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +457,7 @@ class Abort:
     rollback: bool = False
 
 
-Steering: TypeAlias = Start | Pause | Resume | Retry | Skip | Abort
+Steering: TypeAlias = Start | Change | Pause | Resume | Retry | Skip | Abort
 
 
 def steer(snapshot: Snapshot, asked: Steering) -> SetRollout:
@@ -445,14 +510,47 @@ def _started(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout
             rule="nothing_to_do",
             hint="peerupgrade members lists what they have",
         )
+    _check_supported(snapshot, record, version, asked.lowest)
     id_ = f"{record.epoch}.{record.revision + 1}"
-    return Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms, budget=asked.budget)
+    rollout = Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms)
+    for name in asked.skip:
+        rollout = _skipped(snapshot, rollout, name)
+    return _by(rollout, asked.strategy)
+
+
+def _check_supported(
+    snapshot: Snapshot, record: ClusterRecord, version: Version, lowest: str
+) -> None:
+    """A member that came back with it would not serve: better not to take it down."""
+    said = [one.lowest for one in snapshot.members.values() if one.installed == version]
+    known = parse_version(lowest) if lowest else max(said, default=None)
+    if known is None:
+        return
+    rule = admission(record, version, known, is_member=True).rule
+    if rule in ("lowest_above_acting", "lowest_above_data"):
+        message, hint = version_words(rule, record, f"a node with {version}", version, known)
+        raise RefusedError(message, rule=rule, hint=hint)
+
+
+def _by(rollout: Rollout, strategy: Strategy) -> Rollout:
+    def chosen(asked: int | None, known: int) -> int:
+        return known if asked is None else int(asked)
+
+    return replace(
+        rollout,
+        budget=chosen(strategy.budget, rollout.budget),
+        canary=chosen(strategy.canary, rollout.canary),
+        soak_ms=chosen(strategy.soak_ms, rollout.soak_ms),
+        one_zone=chosen(strategy.one_zone, rollout.one_zone),
+    )
 
 
 def _changed(
-    snapshot: Snapshot, rollout: Rollout, asked: Pause | Resume | Retry | Skip | Abort
+    snapshot: Snapshot, rollout: Rollout, asked: Change | Pause | Resume | Retry | Skip | Abort
 ) -> tuple[Rollout, str]:
     match asked:
+        case Change():
+            return _by(rollout, asked.strategy), "rollout changed"
         case Pause():
             pause = Hold(asked.by, asked.reason, snapshot.now_ms)
             return replace(rollout, pause=pause), "rollout paused"

@@ -36,6 +36,7 @@ _STORE_TIMEOUT_S = 1.0
 _LOOK_S = 0.1
 _POLL_S = 0.01
 # The store is new, so there is nothing that it may have forgotten.
+_STEPS = ("drain", "install", "restart", "verify", "undrain")
 _AGENT_OPTIONS = ("--quarantine-s", str(QUARANTINE_S), "--stop-timeout-s", str(STOP_TIMEOUT_S))
 
 
@@ -101,6 +102,11 @@ class DemoNode:
         argv += ["--name", self.name, "--cluster", cluster.name, "--installed-command", command]
         argv += ["--state-dir", str(self._home / "state")]
         argv += ["--bootstrap-expect", str(len(cluster.members)), *_AGENT_OPTIONS]
+        if cluster.steps_url:
+            step = [sys.executable, "-m", "peerupgrade.demo.step"]
+            command = shlex.join([*step, f"{cluster.steps_url}/{self.name}"])
+            for name in _STEPS:
+                argv += [f"--{name}-command", command]
         self.agent = await cluster.processes.start(
             f"the agent of {self.name}",
             argv,
@@ -200,6 +206,7 @@ class Cluster:
         installed_at_ms: member -> when the store recorded that it has the new version installed.
         operating_at_ms: member -> when the store recorded that it operates at the new version.
         waits_for: why the upgrade has not finished, as the cluster itself says.
+        steps_url: where the demo does the steps of a rollout; "": the agents have none.
     """
 
     def __init__(self, home: Path, store_url: str, session: ClientSession, count: int) -> None:
@@ -214,6 +221,7 @@ class Cluster:
         self.installed_at_ms: dict[str, int] = {}
         self.operating_at_ms: dict[str, int] = {}
         self.waits_for: list[str] = []
+        self.steps_url = ""
 
     async def start(self) -> None:
         """Start everything, and wait until every service takes requests."""

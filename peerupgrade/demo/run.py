@@ -21,10 +21,11 @@ from aiohttp import ClientSession, ClientTimeout
 
 from peerupgrade.adapters.embedded import EmbeddedServer
 from peerupgrade.demo.cluster import OLD, Cluster
+from peerupgrade.demo.driven import Driven
 from peerupgrade.demo.load import Balancer, Client
 from peerupgrade.demo.outcome import Outcome
 from peerupgrade.demo.process import DemoError
-from peerupgrade.demo.rollout import Rollout
+from peerupgrade.demo.rollout import ByHand
 from peerupgrade.demo.screen import Lines, LiveTable
 from peerupgrade.errors import ExitCode
 
@@ -41,21 +42,23 @@ class _Options:
     as_json: bool
     kill_master: bool
     keep: bool
+    manual: bool
 
 
-def run_demo(*, nodes: int, as_json: bool, kill_master: bool, keep: bool) -> int:
+def run_demo(*, nodes: int, as_json: bool, kill_master: bool, keep: bool, manual: bool) -> int:
     """Upgrade a small cluster while it serves.
 
     Args:
         nodes: how many.
         as_json: one JSON object on stdout, at the end.
-        kill_master: kill the agent that is master before it hears of the last node.
+        kill_master: kill the agent that is master in the middle of it.
         keep: leave the cluster running until interrupted.
+        manual: replace the software from outside; else the cluster drives that itself.
 
     Returns:
         0 only if everything was as it has to be.
     """
-    return asyncio.run(_until_interrupted(_Options(nodes, as_json, kill_master, keep)))
+    return asyncio.run(_until_interrupted(_Options(nodes, as_json, kill_master, keep, manual)))
 
 
 async def _until_interrupted(options: _Options) -> int:
@@ -95,14 +98,14 @@ class _Demo:
         self._client = Client(session, self._balancer)
         outcome = Outcome(self._cluster.name)
         try:
-            await self._show(outcome)
+            await self._show(outcome, stack)
         except* DemoError as errors:
             outcome.problems += map(str, errors.exceptions)
         outcome.count(self._client)
         outcome.pids = [store.pid, *self._cluster.processes.pids]
         return await self._report(outcome)
 
-    async def _show(self, outcome: Outcome) -> None:
+    async def _show(self, outcome: Outcome, stack: AsyncExitStack) -> None:
         """The upgrade, while a client works and everything is watched."""
         cluster, client, balancer = self._cluster, self._client, self._balancer
         on_terminal = sys.stdout.isatty() and not self._options.as_json
@@ -114,15 +117,17 @@ class _Demo:
                     f"starting a store and {len(cluster.nodes)} nodes: an agent and a service"
                     f" {OLD.version} each"
                 )
+                way = ByHand if self._options.manual else Driven
+                upgrade = way(cluster, balancer, screen)
+                await upgrade.prepare(stack)
                 await cluster.start()
                 for node in cluster.nodes:
                     balancer.add(node.name, node.url)
                 screen.say("a client writes and reads notes through all of them, until the end")
                 loading = group.create_task(client.run())
                 await asyncio.sleep(_BEFORE_S)
-                rollout = Rollout(cluster, balancer, screen)
-                await rollout.run(kill_master=self._options.kill_master)
-                outcome.killed = rollout.killed
+                await upgrade.run(kill_master=self._options.kill_master)
+                outcome.killed = upgrade.killed
                 await asyncio.sleep(_AFTER_S)
                 client.end()
                 await loading

@@ -34,7 +34,17 @@ from peerupgrade.core.requests import (
     SetHold,
     TakeSlot,
 )
-from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start, Steering
+from peerupgrade.core.rollout import (
+    Abort,
+    Change,
+    Pause,
+    Resume,
+    Retry,
+    Skip,
+    Start,
+    Steering,
+    Strategy,
+)
 from peerupgrade.core.versions import parse_version, supported
 from peerupgrade.errors import ConfigError, DataError, RefusedError, UnavailableError
 from peerupgrade.http import model
@@ -121,11 +131,24 @@ class _Resolve(_Body, frozen=True, kw_only=True):
     by: _Line
 
 
-class _Start(_Body, frozen=True, kw_only=True):
-    version: _Line
+class _Change(_Body, frozen=True, kw_only=True):
     by: _Line
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
-    budget: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    budget: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    canary: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
+    soak_s: Annotated[float, msgspec.Meta(ge=0, le=30 * 86400)] | None = None
+    one_zone: bool | None = None
+
+    @property
+    def strategy(self) -> Strategy:
+        soak_ms = None if self.soak_s is None else round(self.soak_s * 1000)
+        return Strategy(self.budget, self.canary, soak_ms, self.one_zone)
+
+
+class _Start(_Change, frozen=True, kw_only=True):
+    version: _Line
+    skip: tuple[_Line, ...] = ()
+    lowest_supported: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class _Abort(_Release, frozen=True, kw_only=True):
@@ -217,6 +240,7 @@ class _Api:
         router.add_post("/v1/upgrade/plan", self.plan)
         router.add_get("/v1/upgrade", self.rollout)
         router.add_post("/v1/upgrade/start", self.start_rollout)
+        router.add_post("/v1/upgrade/change", self.change_rollout)
         router.add_post("/v1/upgrade/pause", self.pause_rollout)
         router.add_post("/v1/upgrade/resume", self.resume_rollout)
         router.add_post("/v1/upgrade/retry", self.retry_member)
@@ -402,7 +426,14 @@ class _Api:
 
     async def start_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Start)
-        return await self._steer(Start(asked.version, asked.by, asked.reason, asked.budget))
+        if asked.lowest_supported:
+            supported(asked.version, asked.lowest_supported)
+        how = (asked.strategy, asked.skip, asked.lowest_supported)
+        return await self._steer(Start(asked.version, asked.by, asked.reason, *how))
+
+    async def change_rollout(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _Change)
+        return await self._steer(Change(asked.strategy, asked.by, asked.reason))
 
     async def pause_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Pause)

@@ -70,6 +70,7 @@ COMMANDS = {
     "/v1/upgrade/rehearse": {"version": "2.0", "sample": 10},
     "/v1/upgrade/plan": {"version": "2.0", "lowest_supported": "1.0", "sample": 10},
     "/v1/upgrade/start": {"version": "2.0", "by": "ann", "reason": "new", "budget": 2},
+    "/v1/upgrade/change": {"by": "ann", "canary": 1, "soak_s": 2.5, "one_zone": True},
     "/v1/upgrade/pause": {"by": "ann", "reason": "peak"},
     "/v1/upgrade/resume": {"by": "ann"},
     "/v1/upgrade/retry": {"name": "n2", "by": "ann"},

@@ -18,7 +18,17 @@ from peerupgrade.core.requests import (
     SetHold,
     TakeSlot,
 )
-from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start, steer
+from peerupgrade.core.rollout import (
+    Abort,
+    Change,
+    Pause,
+    Resume,
+    Retry,
+    Skip,
+    Start,
+    Strategy,
+    steer,
+)
 from peerupgrade.core.store import snapshot
 from peerupgrade.errors import RefusedError
 from peerupgrade.sim.stage import Event
@@ -33,9 +43,9 @@ NOTHING = commits("nothing")
 class Rollouts(Scene):
     """A cluster that is told to bring itself to 2.0; "b" is the first, the master "a" the last."""
 
-    def __init__(self, names="abc", budget=1, **config):
+    def __init__(self, names="abc", strategy=Strategy(), **config):  # noqa: B008 - it is frozen
         super().__init__(names, **config)
-        self.steer(Start("2.0", "ann", "new", budget))
+        self.steer(Start("2.0", "ann", "new", strategy))
 
     def steer(self, asked):
         store = self.stage.store
@@ -101,7 +111,7 @@ def test_a_cluster_of_one_upgrades_itself():
 
 
 def test_as_many_are_down_as_the_budget_says_and_no_more():
-    scene = Rollouts("abcde", budget=2)
+    scene = Rollouts("abcde", Strategy(budget=2))
     scene.run(2.0, but=["stepped"])
     assert [turn.node for turn in scene.rollout.turns] == ["b", "c"]
     assert ("rollout", "") in scene.awaited()
@@ -119,6 +129,14 @@ def test_what_a_person_installs_meanwhile_counts():
     scene.ended()
     history = scene.stage.store.state.history
     assert [e["inputs"][0] for e in history if e["kind"] == "turn given"] == ["b", "a"]
+
+
+def test_before_and_after_a_rollout_nothing_is_asked_of_the_store():
+    for scene in (Scene(), Rollouts()):
+        scene.run(40.0)
+        scene.stage.take()
+        scene.stage.live(30.0)
+        assert [served.request for served in scene.stage.take().served] == []
 
 
 # --- slots ----------------------------------------------------------------------------------------
@@ -402,6 +420,17 @@ def test_once_the_acting_version_has_risen_nothing_returns_below_it():
     with pytest.raises(RefusedError) as refused:
         scene.steer(Abort("ann", rollback=True))
     assert refused.value.rule == "acting_risen"
+    assert scene.ended()
+
+
+def test_a_master_wakes_when_those_that_have_it_have_operated_for_long_enough():
+    scene = Rollouts(strategy=Strategy(soak_ms=5000))
+    scene.run(4.0)
+    assert ("soaking", "") in scene.awaited()
+    assert str(scene.members["c"].installed) == "1.0"
+    scene.run(2.0)
+    assert str(scene.members["c"].installed) == "2.0"
+    scene.steer(Change(Strategy(soak_ms=0), "ann"))
     assert scene.ended()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from peerupgrade.core.effects import InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.record import Standing
 from peerupgrade.core.requests import Exclude, SetHold
-from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start
+from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start, Strategy
 from peerupgrade.sim.faults.hand import Hand
 from peerupgrade.sim.orchestrator import BUDGET, Orchestrator
 from peerupgrade.sim.world import Machine
@@ -103,7 +103,9 @@ def roll_out(hand: Hand) -> bool:
     """The cluster is told to bring itself to the next version."""
     world, record = hand.world, hand.world.store.state.record
     newer = [one for one in world.versions if record and record.acting and one > record.acting]
-    return bool(newer) and world.steer(Start(str(newer[0]), "operator", budget=BUDGET))
+    soak_ms = hand.rng.choice((0, 0, 1500))
+    strategy = Strategy(BUDGET, hand.rng.choice((0, 0, 1)), soak_ms, one_zone=True)
+    return bool(newer) and world.steer(Start(str(newer[0]), "operator", strategy=strategy))
 
 
 def pause_rollout(hand: Hand) -> bool:

@@ -1,0 +1,122 @@
+"""`upgrade start`, and what says how it goes on, against a node that says what a test wants."""
+
+from dataclasses import replace
+
+import pytest
+
+from peerupgrade.core.ledger import whole_ledger
+from peerupgrade.core.record import (
+    Hold,
+    Rollout,
+    RolloutEnd,
+    Slot,
+    Standing,
+    Turn,
+    TurnStep,
+    Work,
+    WorkState,
+)
+from peerupgrade.core.rollout import Abort, Change, Pause, Resume, Retry, Skip, Start, Strategy
+from peerupgrade.errors import ExitCode
+from tests.http.fake_node import MEMBERS, NOW_MS, RECORD
+
+TURN = Turn("4.13", "n2", "2.0", NOW_MS - 9000)
+ROLLOUT = Rollout("4.12", "2.0", "ann@desk", "security", NOW_MS - 60_000, turns=(TURN,))
+FAILED = Work("4.13", "2.0", "1.0", TurnStep.INSTALL, WorkState.FAILED, note="no room")
+
+
+def knows(node, rollout=ROLLOUT, work=FAILED, **changes):
+    """The node's store has a rollout; n1 has the version, and it is the turn of n2."""
+    n2 = replace(MEMBERS["n2"], standing=Standing.AWAY, work=work)
+    node.knows(
+        record=replace(RECORD, rollout=rollout, **changes),
+        members={**MEMBERS, "n2": n2},
+        slots={"n2": Slot("n2", "rollout 4.12", NOW_MS, 1)},
+    )
+    blockers = tuple(whole_ledger(node.the_ledger.snapshot, NOW_MS))
+    node.the_ledger = replace(node.the_ledger, blockers=blockers)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("start", "2.0"), Start("2.0", "ann", "")),
+        (
+            (
+                *("start", "2.0", "--budget", "2", "--canary", "1", "--soak", "90s"),
+                *("--one-zone", "--reason", "why", "--skip", "n1", "--skip", "n2"),
+                *("--lowest-supported", "1.0"),
+            ),
+            Start("2.0", "ann", "why", Strategy(2, 1, 90_000, True), ("n1", "n2"), "1.0"),
+        ),
+        (("change", "--no-one-zone"), Change(Strategy(one_zone=False), "ann", "")),
+        (("pause", "--reason", "lunch"), Pause("ann", "lunch")),
+        (("resume",), Resume("ann", "")),
+        (("retry", "n2"), Retry("n2", "ann", "")),
+        (("skip", "n2", "--reason", "broken"), Skip("n2", "ann", "broken")),
+        (("abort",), Abort("ann", "")),
+        (("abort", "--rollback"), Abort("ann", "", rollback=True)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_command_asks_the_node_for_it(node, run, words, asked):
+    code, out, err = run("upgrade", *words, "--by", "ann")
+    assert (code, out) == (ExitCode.OK, "")
+    assert err.count("\n") == 1
+    assert node.asked == [asked]
+
+
+def test_a_change_of_nothing_is_a_mistake(node, run):
+    code, _, err = run("upgrade", "change")
+    assert code == ExitCode.USAGE
+    assert "nothing is to be changed" in err
+    assert node.asked == []
+
+
+def test_a_member_that_is_none_is_not_found(node, run):
+    code, _, err = run("upgrade", "retry", "n9")
+    assert code == ExitCode.NOT_FOUND
+    assert "there is no member 'n9'" in err
+
+
+def test_the_status_shows_each_node_and_what_is_awaited(node, run):
+    knows(node, replace(ROLLOUT, canary=1, soak_ms=90_000, pause=Hold("n2", "n2: why", NOW_MS)))
+    code, out, _ = run("upgrade", "status")
+    assert code == ExitCode.OK
+    for shown in (
+        "to 2.0, by ann@desk: security, for 1m",
+        "1 of 2 nodes have it",
+        "1 may be down at once, a pause once 1 have it, 1m 30s from one to the next",
+        "install failed",
+        "no room",
+        "peerupgrade upgrade retry n2, or upgrade skip n2",
+    ):
+        assert shown in " ".join(out.split()), shown
+
+
+def test_without_a_rollout_the_last_one_is_shown(node, run):
+    ended = RolloutEnd("4.1", "1.0", NOW_MS - 9000, NOW_MS - 4000, 0, ("n2",))
+    knows(node, None, rollout_end=ended)
+    _, out, _ = run("upgrade", "status")
+    assert "none" in out
+    assert "1.0 done, without n2" in out
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (RolloutEnd("4.12", "2.0", 1, 2), ExitCode.OK),
+        (RolloutEnd("4.12", "2.0", 1, 2, rollback=1), ExitCode.OK),
+        (RolloutEnd("4.12", "2.0", 1, 2, aborted=1), ExitCode.NOT_SETTLED),
+    ],
+)
+def test_whoever_waits_gets_the_outcome_as_exit_code(node, run, end, code):
+    knows(node, None, rollout_end=end)
+    assert run("upgrade", "status", "--wait")[0] == code
+
+
+def test_whoever_waits_is_told_when_somebody_must_decide(node, run):
+    knows(node)
+    code, out, _ = run("upgrade", "status", "--wait")
+    assert code == ExitCode.NOT_SETTLED
+    assert "step_failed n2" in out
