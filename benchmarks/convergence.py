@@ -41,6 +41,7 @@ GOALS = (
 _NODES = (3, 5, 20, 100, 1_000, 2_000)
 _TRIALS, _TRIALS_OF_MANY = 20, 8
 _MANY = 500
+_LONG_TTL_S = 30.0
 _ETCD_MAX = 1_000
 _STEPS_OF_GROWTH = (100, 2_000)
 # What happens in this order, each to the last node that it happens to.
@@ -110,7 +111,9 @@ async def _with(run: Run, place: StorePlace, nodes: int, *, with_etcd: bool) -> 
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         crowd = await enter(gathered(place, nodes, processes, whole=whole))
-        await form(crowd, whole=whole)
+        # A thousand nodes in one process keep it so busy that a short lease would be lost.
+        lease = {} if whole else {"lock_ttl_s": _LONG_TTL_S}
+        await form(crowd, whole=whole, **lease)
         await limits.subscribe(place.url, crowd.workers, nodes)
         readers = []
         if limits.has_compiler() and limits.readable(place.url):

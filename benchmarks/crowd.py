@@ -133,8 +133,13 @@ async def gathered(
 async def begin(
     crowd: Crowd, worker: WorkerProcess, names: Sequence[str], cluster: str, **settings: Any
 ) -> None:
-    """Some nodes of one process, all at once."""
-    asked = {"installed": "1.0", "whole": False, "home": str(crowd.place.home / cluster)}
+    """Some nodes of one process; until they have begun."""
+    asked = {
+        "installed": "1.0",
+        "whole": False,
+        "at_once": False,
+        "home": str(crowd.place.home / cluster),
+    }
     asked |= {"store": crowd.place.url, "cluster": cluster, **settings}
     await worker.ask("make", names=list(names), **asked)
 

@@ -66,7 +66,7 @@ async def _join(crowd: Crowd) -> float:
     began_s = time.monotonic()
     await asyncio.gather(
         *(
-            begin(crowd, worker, [one for one in worker.names if one != first], cluster)
+            begin(crowd, worker, [n for n in worker.names if n != first], cluster, at_once=True)
             for worker in crowd.workers
         )
     )

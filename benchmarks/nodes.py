@@ -8,6 +8,7 @@ does; the others do neither, so that a thousand fit on a machine.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -46,6 +47,9 @@ from peerupgrade.runtime import node as runtime_node
 from peerupgrade.runtime.driver import Ports
 from peerupgrade.runtime.world import connected
 from peerupgrade.settings import Settings
+
+_PORTION = 50  # of the nodes of one process
+_BETWEEN_S = 0.01
 
 
 class Notes:
@@ -166,9 +170,15 @@ class Worker:
     # --- nodes ------------------------------------------------------------------------------------
 
     async def make(
-        self, names: list[str], home: str, installed: str, whole: bool, **settings: Any
+        self,
+        names: list[str],
+        home: str,
+        installed: str,
+        whole: bool,
+        at_once: bool,
+        **settings: Any,
     ) -> int:
-        """Nodes that begin all at once; see `operating` for when they do."""
+        """Nodes that begin, all at once or some after the others; see `operating`."""
         if not whole:
             settings |= {"gossip": "", "listen": ""}
         for name in names:
@@ -183,7 +193,12 @@ class Worker:
             )
             node.on_acting(partial(_called, _notes[name]))
             self._nodes[name] = node
-        await asyncio.gather(*(self._begin(self._nodes[name], whole) for name in names))
+        portion = len(names) if at_once else _PORTION
+        for at in range(0, len(names), portion):
+            some = names[at : at + portion]
+            await asyncio.gather(*(self._begin(self._nodes[name], whole) for name in some))
+            if not at_once:
+                await _until_all(lambda notes: bool(notes.admitted_s), some)
         return os.getpid()
 
     async def _begin(self, node: peerupgrade.Node, whole: bool) -> None:
@@ -208,10 +223,19 @@ class Worker:
         )
 
     async def install(self, names: list[str], version: str) -> float:
-        """Other software on these; gives the moment."""
-        began_s = time.monotonic()
-        for name in names:
-            self._nodes[name].installed_changed(version)
+        """Other software on these, some after the others; gives the moment of the last ones.
+
+        Many on one machine would else wait for each other so long that the store seems dead.
+        """
+        for at in range(0, len(names), _PORTION):
+            some = names[at : at + _PORTION]
+            if at:
+                await asyncio.sleep(_BETWEEN_S)
+            began_s = time.monotonic()
+            for name in some:
+                self._nodes[name].installed_changed(version)
+            if len(names) > _PORTION:
+                await _until_all(lambda notes: "admitted" in notes.marks[version], some)
         return began_s
 
     async def marks(self, version: str) -> dict[str, dict[str, float]]:
@@ -293,6 +317,11 @@ class Worker:
         return heard_s
 
 
+async def _until_all(reached: Callable[[Notes], bool], names: list[str]) -> None:
+    while not all(reached(_notes[name]) for name in names):
+        await asyncio.sleep(_BETWEEN_S)
+
+
 def _called(notes: Notes, version: str, _previous: str | None) -> None:
     notes.mark(version, "called")
 
@@ -300,4 +329,5 @@ def _called(notes: Notes, version: str, _previous: str | None) -> None:
 if __name__ == "__main__":
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    logging.getLogger("peerupgrade").setLevel(logging.ERROR)  # a thousand would say the same
     obey(Worker)
