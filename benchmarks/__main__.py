@@ -35,16 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     options = Options(given.scale, given.nodes, given.trials, given.processes, given.store)
     name = f"{given.name}_without_store" if given.without_store else given.name
-    if name == "all":
-        chosen = [one for name, one in known.items() if name not in _APART]
-    else:
-        if name not in known:
-            parser.error("--without-store is an option of convergence")
-        chosen = [known[name]]
-        refused = chosen[0].refused(options)
+    if name != "all" and name not in known:
+        parser.error("--without-store is an option of convergence")
+    chosen = [known[name]] if name != "all" else [known[one] for one in known if one not in _APART]
+    for one in chosen:
+        refused = one.refused(options)
         if refused:
-            takes = ", ".join(f"--{one}" for one in chosen[0].takes) or "no option about its size"
-            parser.error(f"--{refused[0]} means nothing to {name}, it takes {takes}")
+            takes = ", ".join(f"--{option}" for option in one.takes) or "no option about its size"
+            parser.error(f"--{refused[0]} means nothing to {one.name}, it takes {takes}")
     out: Path = given.out or Path("benchmark-results", time.strftime("%Y%m%d-%H%M%S"), name)
     folders = [out / one.name if given.name == "all" else out for one in chosen]
     missed = [

@@ -148,6 +148,9 @@ def test_an_option_that_means_nothing_to_it_is_refused(capsys):
         main(["collections", "--nodes", "5"])
     assert ended.value.code == 2
     assert "--nodes means nothing to collections" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["all", "--trials", "5"])
+    assert "--trials means nothing to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["scale", "--nodes", "0"], ["scale", "--trials", "-1"]])
