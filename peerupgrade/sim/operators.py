@@ -35,6 +35,7 @@ def help_out(world: World) -> None:
         if blocker.code in _GONE:
             _exclude_old_self(world, blocker.subject)
         elif blocker.code is Code.TOO_NEW:
+            _exclude_old_self(world, blocker.subject)
             _install_older(world, blocker.subject)
         elif blocker.code is Code.PARKED:
             world.do(Resolve(COLLECTION, "", "retry", "operator"), "operator")

@@ -124,7 +124,7 @@ MUTANTS = [
         "R29v",
         "a member is taken down beyond the budget, or while another one does not answer",
         ROLLOUT,
-        "return up[0] if len(missing | taken) < rollout.budget else None",
+        "return up[0] if len(missing | taken) < _budget(snapshot, rollout) else None",
         "return up[0]",
     ),
     Mutant(
@@ -201,8 +201,8 @@ MUTANTS = [
         "turn last",
         "the master's node has its turn while others have theirs",
         ROLLOUT,
-        "if up and up[0].id == record.master and rollout.turns:",
-        "if False:",
+        "if not up or (up[0].id == record.master and rollout.turns):",
+        "if not up:",
     ),
     Mutant(
         "turn hand",
