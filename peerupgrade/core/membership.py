@@ -60,7 +60,7 @@ _RETRY_S = (0.1, 2.0)
 _POLL_S = 0.5
 _SWITCH_RETRY_S = (1.0, 30.0)
 EARLIER_TOKENS = 8
-_NEVER = ("", -1, -1)
+_NEVER = ("", -1, -1, "")
 _OUT_OF_SERVICE = "its turn in a rollout is under way"
 
 
@@ -157,7 +157,8 @@ class Membership:
     _admit_again: bool = False
     _attached_in: int = 0  # the doubt in which this node has said what it remembers
     _confirmed: int = -1  # the verification of the store under which the membership is known
-    _tried: tuple[str, int, int] = _NEVER  # the record at which admission or attaching was refused
+    # The record, and where, at which admission or attaching was refused.
+    _tried: tuple[str, int, int, str] = _NEVER
     _reported: _Reported = _Reported(Standing.STANDBY)
     _renew: bool = False
     _retries: int = 0
@@ -365,7 +366,7 @@ class Membership:
         if foreign or not self.view.verified or (remembered and ahead(remembered, record)):
             return self._reconcile(record, remembered)
         if not self._registered or self._admit_again or self._standing is Standing.STANDBY:
-            return self._admit() if _mark(record) != self._tried else None
+            return self._admit() if _mark(self.view) != self._tried else None
         return self._report(record)
 
     def _reconcile(
@@ -377,7 +378,7 @@ class Membership:
             return self._init()
         attached = self._attached_in == self.view.doubt != 0
         lost = self.view.verified  # by its own word it is fine, yet it knows less than we do
-        if (attached and not lost and not self._renew) or _mark(record) == self._tried:
+        if (attached and not lost and not self._renew) or _mark(self.view) == self._tried:
             return _Wait()
         return self._attach(remembered)
 
@@ -583,7 +584,7 @@ class Membership:
         self._confirmed = record.doubt
         self.lease_deadline_s = asked_s + self.config.lease_s
         serves = reply.standing is Standing.SERVING
-        self._tried = _NEVER if serves else _mark(record)
+        self._tried = _NEVER if serves else _mark(reply.view)
         if fresh or was is not Standing.SERVING or not serves:
             self._reported = _Reported(reply.standing, seen=record.revision)
         effects = [] if serves else self._suspend(NodeState.STANDBY, reply.rule)
@@ -646,8 +647,7 @@ class Membership:
         return []
 
     def _refused(self, reply: Refused) -> list[Effect]:
-        if reply.view.record is not None:
-            self._tried = _mark(reply.view.record)
+        self._tried = _mark(reply.view)
         self.refusal = reply
         self._admit_again = False
         if reply.rule == "excluded":
@@ -829,9 +829,11 @@ class Membership:
         return [self.timers.set(Timer.RENEW_LEASE, renew_s), lapse]
 
 
-def _mark(record: ClusterRecord) -> tuple[str, int, int]:
-    """Tells one state of the record from every other."""
-    return (record.generation, *record.order)
+def _mark(view: View) -> tuple[str, int, int, str]:
+    """Tells one state of the record, on one server process, from every other."""
+    if view.record is None:
+        return _NEVER
+    return (view.record.generation, *view.record.order, view.identity)
 
 
 def _earlier(memory: Memory, token: str) -> tuple[str, ...]:

@@ -156,6 +156,7 @@ class TakeSlot:
     """Ask whether a member may be taken down.
 
     `budget`: at most so many may be down at once. `token`, `epoch`: of a master; "": a person asks.
+    `revision`: of the record that the master decided from.
     """
 
     id: str
@@ -163,6 +164,7 @@ class TakeSlot:
     budget: int
     token: str = ""
     epoch: int = 0
+    revision: int = 0
 
 
 class Outcome(StrEnum):

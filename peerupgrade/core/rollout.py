@@ -342,7 +342,9 @@ def slot_request(
     ]
     if member is not None and not (member.id in sure and _has_slot(snapshot, member.id)):
         missing.append(member.id)
-    return TakeSlot(missing[0], _BY + rollout.id, rollout.budget) if missing else None
+    if not missing:
+        return None
+    return TakeSlot(missing[0], _BY + rollout.id, rollout.budget, revision=record.revision)
 
 
 def _returned(snapshot: Snapshot, turns: Collection[Turn], slot: Slot) -> ReturnSlot | None:

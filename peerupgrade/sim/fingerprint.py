@@ -292,19 +292,19 @@ def _awaited(host: Host, part: Part, call: int) -> bool:
 def _node(stage: Stage, host: Host, node: Node, flat: _Flat) -> None:
     membership, mastership, master = node.membership, node.mastership, node.master
     flat.take_apart(membership)
-    attempt, reported, (generation, revision, epoch) = _hidden(
-        membership, "_switch_attempt", "_reported", "_tried"
-    )
+    attempt, reported, tried = _hidden(membership, "_switch_attempt", "_reported", "_tried")
     flat.add((reported.standing, reported.operating, reported.failure))
     flat.mark(_SEEN, reported.seen)
     flat.mark(_OPERATED, reported.operating_revision)
     if membership.memory is not host.disk:
         flat.add(membership.memory)
+    generation, revision, epoch, identity = tried
     flat.plain += [attempt == host.switching, attempt == host.draining, revision < 0]
     if revision >= 0:
         flat.mark(_NAME, generation)
         flat.mark(_REV, revision)
         flat.mark(_EPOCH, epoch)
+        flat.mark(_NAME, identity)
     now_s = stage.clock_s
     flat.take_apart(mastership)
     (yields_until_s,) = _hidden(mastership, "_yields_until_s")

@@ -52,6 +52,9 @@ def help_out(world: World) -> None:
             world.start(machine)
         elif node is None:
             world.start(machine)
+        elif node.membership.config.installed != world.versions[machine.version]:
+            world.kill(machine)  # what was installed while it ran shall also run
+            world.start(machine)
         elif node.membership.refusal or node.membership.state is NodeState.EXCLUDED:
             _mend(world, machine)
 

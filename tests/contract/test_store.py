@@ -741,9 +741,12 @@ class TestSlot:
         await formed(stage)
         await stage.call(serves(stage, "a", 1))
         epoch, token = stage.state.record.epoch, stage.state.master_token
+        revision = stage.state.record.revision
         for stale in ((token, epoch - 1), ("m2", epoch)):
-            await told(stage, TakeSlot("a", "rollout 1.1", 1, *stale), Fenced)
-        await told(stage, TakeSlot("a", "rollout 1.1", 1, token, epoch), Done)
+            await told(stage, TakeSlot("a", "rollout 1.1", 1, *stale, revision), Fenced)
+        decided = TakeSlot("a", "rollout 1.1", 1, token, epoch, revision)
+        await told(stage, replace(decided, revision=revision - 1), Conflict)  # R2
+        await told(stage, decided, Done)
         for stale in ((token, epoch - 1), ("m2", epoch)):
             await told(stage, ReturnSlot("a", "rollout 1.1", Outcome.UNUSED, *stale), Fenced)
         await told(stage, ReturnSlot("a", "rollout 1.1", Outcome.UNUSED, token, epoch), Done)
@@ -752,7 +755,9 @@ class TestSlot:
     async def test_a_master_that_asks_again_keeps_what_the_member_has_said_since(self, stage):
         await formed(stage)
         await stage.call(serves(stage, "a", 1))
-        take = TakeSlot("a", "rollout 1.1", 1, stage.state.master_token, stage.state.record.epoch)
+        record = stage.state.record
+        mastership = (stage.state.master_token, record.epoch, record.revision)
+        take = TakeSlot("a", "rollout 1.1", 1, *mastership)
         await told(stage, take, Done)
         await stage.call(serves(stage, "a", 1, standing=Standing.AWAY))
         await stage.call(serves(stage, "a", 1))

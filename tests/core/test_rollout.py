@@ -179,11 +179,11 @@ def test_the_master_hands_over_when_it_is_next_and_somebody_else_is_up():
 
 def test_first_the_slot_then_the_turn():
     shown = view(member("a"), member("b"))
-    assert slot_request(shown, NOW_MS, ()) == TakeSlot("a", BY, 1)
+    assert slot_request(shown, NOW_MS, ()) == TakeSlot("a", BY, 1, revision=10)
     assert rollout_step(shown, NOW_MS, ()) is None
     given = view(member("a"), member("b"), slots=["a"])
     assert rollout_step(given, NOW_MS, ()) is None  # by another mastership: ask again
-    assert slot_request(given, NOW_MS, ()) == TakeSlot("a", BY, 1)
+    assert slot_request(given, NOW_MS, ()) == TakeSlot("a", BY, 1, revision=10)
     step = rollout_step(given, NOW_MS, {"a"})
     assert (step.name, step.inputs) == (StepName.TURN_GIVEN, "a has 1.0")
     assert step.record.rollout.turns == (Turn("3.11", "a", "2.0", NOW_MS),)
@@ -229,7 +229,7 @@ def test_what_another_turn_said_says_nothing_of_this_one():
 
 def test_a_slot_that_the_store_forgot_is_taken_again_while_the_member_may_be_down():
     shown = view(member("a", work=at()), rollout=rollout(turn()))
-    assert slot_request(shown, NOW_MS, ()) == TakeSlot("a", BY, 1)
+    assert slot_request(shown, NOW_MS, ()) == TakeSlot("a", BY, 1, revision=10)
     back = view(member("a", work=at(TurnStep.RETURN)), rollout=rollout(turn()))
     assert slot_request(back, NOW_MS, ()) is None
 

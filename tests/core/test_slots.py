@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from peerupgrade.core.record import Standing
-from peerupgrade.core.requests import Done, Outcome, Refused, ReturnSlot, TakeSlot
+from peerupgrade.core.requests import Conflict, Done, Outcome, Refused, ReturnSlot, TakeSlot
 from peerupgrade.core.store import StoreState, execute
 from tests.core.builders import member, record
 
@@ -53,3 +53,12 @@ def test_a_slot_stays_taken_while_its_member_is_down(outcome):
     ask(state, TakeSlot("a", "ann", 1))
     state.members["a"] = replace(state.members["a"], incarnation=2, operating_revision=0)
     assert ask(state, ReturnSlot("a", "ann", outcome)) == "slot_in_use"
+
+
+def test_a_master_takes_none_by_a_decision_from_an_older_record():
+    state = store(member("a"))
+    state.master_token = "m"
+    asked = TakeSlot("a", "rollout 3", 1, "m", state.record.epoch, state.record.revision)
+    assert ask(state, replace(asked, revision=asked.revision - 1)) is Conflict
+    assert state.slots == {}
+    assert ask(state, asked) is Done

@@ -566,6 +566,20 @@ MUTANTS = [
         "            pass\n        return",
     ),
     Mutant(
+        "R2s",
+        "a master takes a slot by a decision that is over",
+        SLOTS,
+        "if request.token and request.revision != record.revision:  # R2",
+        "if False:",
+    ),
+    Mutant(
+        "R25s",
+        "one that stands by says nothing to a store in doubt",
+        MEMBERSHIP,
+        "return (view.record.generation, *view.record.order, view.identity)",
+        'return (view.record.generation, *view.record.order, "")',
+    ),
+    Mutant(
         "R29b",
         "a slot is given whatever is down already",
         SLOTS,

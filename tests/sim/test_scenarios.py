@@ -559,6 +559,16 @@ def test_an_epoch_that_the_store_and_its_lock_forgot_is_not_given_again():
     assert scene.node("c").mastership.holding
 
 
+def test_one_that_stands_by_tells_a_store_in_doubt_so_also_when_nothing_else_has_changed():
+    scene = Scene("a")
+    scene.upgrade("a", "3.0")
+    scene.run(5.0)
+    assert scene.operates("a") is None
+    scene.stage.restart_store()
+    scene.run(15.0)
+    assert scene.record.identity == scene.stage.store.identity
+
+
 def test_an_incarnation_that_the_store_forgot_is_not_given_again():
     scene = Scene("ab")
     scene.start("d", "1.0")

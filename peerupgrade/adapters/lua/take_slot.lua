@@ -1,11 +1,14 @@
 -- take_slot: gives the permission to take a member down (R29), once: asked again it is the same one.
--- Refuses an older mastership, where a master asks (R1), when another one has it, and when that would
--- leave more members down than the budget says.
+-- Refuses, where a master asks, an older mastership (R1) and a decision from another record (R2); and
+-- when another one has it, or when that would leave more members down than the budget says.
 if not record or record.identity ~= identity then
   return reply('unverified') -- R16
 end
 if ask.token ~= '' and is_fenced() then
   return reply('fenced') -- R1
+end
+if ask.token ~= '' and ask.revision ~= record.revision then
+  return reply('conflict') -- R2
 end
 local found, known = member(ask.id)
 local held = slot_of(ask.id)

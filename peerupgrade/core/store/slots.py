@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from peerupgrade.core.record import Member, Slot, Standing, is_down
 from peerupgrade.core.requests import (
+    Conflict,
     Done,
     Fenced,
     NotMember,
@@ -30,6 +31,9 @@ def take_slot(step: Step, request: TakeSlot) -> Reply:
     if untrusted is not None:
         return untrusted
     state, record = step.state, step.state.record
+    assert record is not None
+    if request.token and request.revision != record.revision:  # R2
+        return Conflict(step.view)
     member, held = state.members.get(request.id), state.slots.get(request.id)
     if held is not None:
         if held.by != request.by:
