@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Self
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from peerupgrade.cli.interruption import interrupted_by_sigterm
+from peerupgrade.cli.interruption import interruptions
 from peerupgrade.cli.show import print_json, print_message, print_table
 from peerupgrade.errors import ConfigError, ExitCode
 
@@ -53,7 +53,7 @@ def explore(
         known = ", ".join(f'"{name}"' for name in WORLDS)
         raise ConfigError(f"no small world is called {unknown[0]!r}", hint=f"choose of {known}")
     names = world or list(WORLDS)
-    with _Progress(names) as progress, interrupted_by_sigterm():
+    with interruptions() as check, _Progress(names, check) as progress:
         searched = explore_all(names, sample, processes or os.cpu_count() or 1, progress.show)
         results = dict(_told(searched, json=json))
     if json:
@@ -67,10 +67,11 @@ def explore(
 class _Progress:
     """One line for each world on stderr, if that is a terminal."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], check: Callable[[], None]) -> None:
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+        self._check = check
         console = Console(stderr=True)
         self._bar = Progress(
             SpinnerColumn(),
@@ -90,7 +91,8 @@ class _Progress:
         self._bar.stop()
 
     def show(self, index: int, states: int, ahead: int) -> None:
-        """How far one world is."""
+        """How far one world is; here the search can be interrupted."""
+        self._check()
         done = int(states > 0 and ahead == 0)
         self._bar.update(self._tasks[index], states=states, ahead=ahead, completed=done)
 

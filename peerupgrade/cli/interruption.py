@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM is a KeyboardInterrupt meanwhile, so that no process of ours is left behind.
+def interruptions() -> Iterator[Callable[[], None]]:
+    """SIGINT and SIGTERM are only noted meanwhile, so that no process of ours is left behind.
 
-    Not from the start of the command: an exception that a signal raises during an import may be
-    lost, and the signal with it.
+    An exception that a signal raises wherever the interpreter happens to be may be lost, in an
+    import or a destructor, and the signal with it.
+
+    Yields:
+        Raises KeyboardInterrupt once one has come; to be called now and then.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    came = False
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal came
+        came = True
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

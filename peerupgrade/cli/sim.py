@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from peerupgrade.cli.interruption import interrupted_by_sigterm
+from peerupgrade.cli.interruption import interruptions
 from peerupgrade.cli.show import print_json, print_message, print_table
 from peerupgrade.errors import ConfigError, ExitCode
 
@@ -57,8 +57,9 @@ def sim(
         print(outcome.problem or "every invariant held, and it converged")
         return ExitCode.FAILURE if outcome.problem else ExitCode.OK
     campaign, began_s = Campaign(), time.monotonic()
-    outcomes = run_seeds(range(first, first + seeds), nodes, processes or os.cpu_count() or 1)
-    with interrupted_by_sigterm():
+    processes = processes or os.cpu_count() or 1
+    with interruptions() as check:
+        outcomes = run_seeds(range(first, first + seeds), nodes, processes, check)
         for outcome in _with_progress(outcomes, seeds):
             campaign.add(outcome)
     campaign.took_s = time.monotonic() - began_s

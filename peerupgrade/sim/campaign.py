@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing import get_context
 
 from peerupgrade.core.crashpoints import CRASH_POINTS
@@ -15,6 +14,7 @@ from peerupgrade.sim.faults import FAULTS
 from peerupgrade.sim.run import Outcome, run_seed
 
 _CHUNK = 8
+_LOOK_S = 0.2
 
 
 @dataclass(slots=True)
@@ -59,13 +59,32 @@ class Campaign:
         return sorted(set(INVARIANTS) - set(self.exercised))
 
 
-def run_seeds(seeds: range, nodes: int, processes: int) -> Iterator[Outcome]:
-    """Run seeds in processes of their own, in order; an interruption ends them all."""
+def run_seeds(
+    seeds: range, nodes: int, processes: int, check: Callable[[], None] = lambda: None
+) -> Iterator[Outcome]:
+    """Run seeds in processes of their own, in order; an interruption ends them all.
+
+    Args:
+        seeds: which.
+        nodes: at the start of each.
+        processes: how many at a time.
+        check: called now and then; what it raises ends everything.
+    """
     if processes == 1:
-        yield from map(partial(run_seed, nodes=nodes), seeds)
+        for seed in seeds:
+            check()
+            yield run_seed(seed, nodes)
         return
+    chunks = [seeds[at : at + _CHUNK] for at in range(0, len(seeds), _CHUNK)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         try:
-            yield from pool.map(partial(run_seed, nodes=nodes), seeds, chunksize=_CHUNK)
+            for future in [pool.submit(_run_chunk, chunk, nodes) for chunk in chunks]:
+                while not wait([future], _LOOK_S).done:
+                    check()
+                yield from future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_chunk(seeds: range, nodes: int) -> list[Outcome]:
+    return [run_seed(seed, nodes) for seed in seeds]
