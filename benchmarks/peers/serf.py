@@ -17,6 +17,7 @@ from benchmarks.peers import end, free_port
 HOW_TO_GET = "apt install serf"
 _JOIN_TIMEOUT_S = 60.0
 _SEEN_TIMEOUT_S = 30.0
+_ATTEMPTS = 3
 _JOINS_AT_ONCE = 10
 
 
@@ -125,21 +126,37 @@ async def to_last_agent(agents: Sequence[SerfAgent], key: tuple[str, str], began
 
 @asynccontextmanager
 async def serf_cluster(count: int) -> AsyncIterator[list[SerfAgent]]:
-    """Agents that all know each other; all are ended at the end."""
-    agents = [SerfAgent(f"s{number}") for number in range(count)]
-    started: list[SerfAgent] = []
+    """Agents that all know each other; all are ended at the end.
+
+    Raises:
+        RuntimeError: they did not find together.
+    """
+    for _ in range(_ATTEMPTS):
+        started: list[SerfAgent] = []
+        try:
+            if await _found_together(started, count):
+                yield started
+                return
+        finally:
+            await asyncio.gather(*(agent.stop() for agent in started))
+    raise RuntimeError(f"{count} agents of Serf did not find together in {_ATTEMPTS} attempts")
+
+
+async def _found_together(started: list[SerfAgent], count: int) -> bool:
+    """Start agents, and join them again and again; False if some never tell of all others."""
+    for number in range(count):
+        agent = SerfAgent(f"s{number}")
+        await agent.start()
+        started.append(agent)
+        if number:
+            agent.join(started[0])
     try:
-        for agent in agents:
-            await agent.start()
-            started.append(agent)
-            if agent is not agents[0]:
-                agent.join(agents[0])
         async with asyncio.timeout(_JOIN_TIMEOUT_S + count):
-            while missing := [agent for agent in agents if len(agent.members) < count]:
+            while missing := [agent for agent in started if len(agent.members) < count]:
                 for agent in missing[:_JOINS_AT_ONCE]:  # so many at once that some were refused
-                    agent.join(agents[0])
+                    agent.join(started[0])
                 await asyncio.sleep(2.0)
-        await asyncio.sleep(2.0)  # what joining has stirred up settles
-        yield agents
-    finally:
-        await asyncio.gather(*(agent.stop() for agent in started))
+    except TimeoutError:
+        return False
+    await asyncio.sleep(2.0)  # what joining has stirred up settles
+    return True
