@@ -33,8 +33,10 @@ _LOOK_S = 0.5
 _TOLD_EVERY = 100
 
 WORLDS = {
-    "three nodes, every fault": Config(faults=Faults(crashes=1, losses=1, pauses=1), lost_writes=1),
-    "three nodes, put back": Config(faults=Faults(crashes=1, put_backs=1)),
+    "three nodes, every fault": Config(
+        faults=Faults(crashes=1, losses=1, pauses=1), lost_writes=1, swift=True
+    ),
+    "three nodes, put back": Config(faults=Faults(crashes=1, put_backs=1), swift=True),
     "in place": Config(faults=Faults(crashes=1, losses=1), in_place=True),
     "three versions": Config(
         nodes=2,
