@@ -15,6 +15,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
+from benchmarks.peers import end, said
 from benchmarks.workers import WorkerProcess, ask_all
 from peerupgrade.adapters.redis_link import parse_store_url
 
@@ -60,33 +61,18 @@ async def readers(
                 program, host, str(port), auth, _READERS_CHANNEL, str(share),
                 stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
-            stack.push_async_callback(_end, reader)
+            stack.push_async_callback(end, reader)
             made.append(reader)
         for reader in made:
-            await _line(reader)
+            await said(reader, "reader")
         yield made
-
-
-async def _end(reader: asyncio.subprocess.Process) -> None:
-    if reader.returncode is None:
-        reader.kill()
-    await reader.wait()
-
-
-async def _line(reader: asyncio.subprocess.Process) -> str:
-    assert reader.stdout is not None
-    async with asyncio.timeout(_TIMEOUT_S):
-        line = await reader.stdout.readline()
-    if not line:
-        raise RuntimeError("a reader has ended: see its message above")
-    return line.decode().strip()
 
 
 async def to_last_reader(client: Redis, made: Sequence[asyncio.subprocess.Process]) -> float:
     """Seconds from a PUBLISH until the last reader in C has it."""
     began_s = time.monotonic()
     await client.publish(_READERS_CHANNEL, _PAYLOAD)
-    last = await asyncio.gather(*(_line(reader) for reader in made))
+    last = await asyncio.gather(*(said(reader, "reader") for reader in made))
     return max(int(one) for one in last) / 1e9 - began_s
 
 

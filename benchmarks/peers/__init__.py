@@ -7,6 +7,7 @@ import os
 import socket
 
 _MEMORY = "/dev/shm"
+_SAID_TIMEOUT_S = 30.0
 
 
 def memory() -> str | None:
@@ -29,3 +30,17 @@ async def end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.kill()
     await process.wait()
+
+
+async def said(process: asyncio.subprocess.Process, what: str) -> str:
+    """The next line of a process that tells something; `what` it is called.
+
+    Raises:
+        RuntimeError: it has ended.
+    """
+    assert process.stdout is not None
+    async with asyncio.timeout(_SAID_TIMEOUT_S):
+        line = await process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"a {what} has ended: see its message above")
+    return line.decode()

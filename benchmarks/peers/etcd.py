@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import end, free_port, memory
+from benchmarks.peers import end, free_port, memory, said
 from benchmarks.workers import WorkerProcess, ask_all, shared, workers
 
 _START_S = 30.0
@@ -192,7 +192,7 @@ async def election(server: EtcdServer, ttl_s: int, key: str) -> float:
         await asyncio.sleep(secrets.randbelow(1000) / 1000 * ttl_s / 3)
         first.kill()
         began_s = time.monotonic()
-        _, led_s = (await _said(second)).split()
+        _, led_s = (await said(second, "candidate")).split()
         return float(led_s) - began_s
 
 
@@ -205,16 +205,7 @@ async def _candidate(
         str(server.port), key, str(ttl_s), name, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     stack.push_async_callback(end, process)
-    await _said(process)
+    await said(process, "candidate")
     if name == "a":
-        await _said(process)
+        await said(process, "candidate")
     return process
-
-
-async def _said(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    async with asyncio.timeout(_TIMEOUT_S):
-        line = await process.stdout.readline()
-    if not line:
-        raise RuntimeError("a candidate has ended: see its message above")
-    return line.decode()

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from random import Random
 
-from peerupgrade.core.effects import CallStore, Memory, Tell, Timer, TimerFired
+from peerupgrade.core.effects import CallStore, HeardOn, Memory, Tell, Timer, TimerFired
 from peerupgrade.core.gossip.machine import Gossip, GossipConfig
-from peerupgrade.core.gossip.packets import Digest, Heartbeat, Table
+from peerupgrade.core.gossip.packets import Condition, Digest, Heartbeat, Table
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
-from peerupgrade.core.requests import Failed, Seeds, SeedsFound
+from peerupgrade.core.requests import ExcludedHeard, Failed, Seeds, SeedsFound
 from peerupgrade.core.timers import Timers
 from tests.core.builders import V, member, record, snapshot
 
@@ -119,3 +119,11 @@ def test_a_node_that_is_master_meets_them_when_it_probes():
         token = one.timers.set(Timer.PROBE, 1.0).token
         effects = one.handle(1.0, replace(fired, token=token))
         assert (FAR in introduced(effects)) is is_master
+
+
+def test_a_node_that_hears_of_an_exclusion_does_not_wait_for_whom_it_is_about():
+    one = node("a", HERE)
+    one.gossip.roster.hear(OTHER)
+    one.gossip.roster.hear(replace(OTHER, condition=Condition.FAILED, by="c"))
+    one.handle(1.0, HeardOn(ExcludedHeard(OTHER.id, OTHER.incarnation), members=False))
+    assert one.gossip.roster.heartbeats[OTHER.id].condition is Condition.LEFT
