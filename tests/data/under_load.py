@@ -143,8 +143,12 @@ class Load:
                 await worker.operates()
             killing = asyncio.create_task(self._kill_masters())
             async with asyncio.timeout(self.size.within_s):
-                for worker in self.workers:
+                *others, last = self.workers
+                for worker in others:
                     await worker.again(signal.SIGTERM, "2.0")
+                while not self.outcome.kills and not killing.done():
+                    await asyncio.sleep(0.05)  # with the last one the upgrade may soon be over
+                await last.again(signal.SIGTERM, "2.0")
                 await self._converted(killing)
             killing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

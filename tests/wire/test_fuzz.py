@@ -81,7 +81,7 @@ def test_memory_that_grows_is_found():
 
     class Leaky(Frames):
         def open(self, frame, bytes_max):
-            kept.append(bytes(8_000))
+            kept.append(b"x" * 20_000)  # written to: pages of zeros would not be resident
             return super().open(frame, bytes_max)
 
     _, growth_mib = fuzz.run(5_000, receiver=Leaky("blue", KEYRING))
