@@ -317,16 +317,14 @@ def step_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
     if record is None or record.job is None:
         return []
     code = Code.BEFORE_STEP if record.job.phase is Phase.BEFORE else Code.MIGRATION
-    found = [_step_blocker(code, one, record) for one in begun if not one.state.finished]
     wanted = steps_wanted(snapshot)
+    able = runners(snapshot, wanted)
+    found = [_step_blocker(code, one, record, able) for one in begun if not one.state.finished]
     for version in sorted(wanted - {one.state.version for one in begun}):
         what = f"the steps before {version} have not begun"
         if code is Code.MIGRATION:
             what = f"the migrations of {version} have not begun"
-        able = runners(snapshot, wanted)
-        remedy = f"wait: they run where they are registered, on {', '.join(able)}"
-        if not able:
-            remedy = f"start a program that registers the steps of {version}"
+        remedy = _who_runs(able, version)
         found.append(Blocker(code, str(version), record.floor_at_ms, what, remedy))
     if record.job_paused:
         assert record.pause is not None
@@ -336,14 +334,25 @@ def step_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
     return found
 
 
-def _step_blocker(code: Code, one: StepProgress, record: ClusterRecord) -> Blocker:
+def _who_runs(able: Collection[str], version: Version) -> str:
+    if not able:
+        return f"start a program that registers the steps of {version}"
+    return f"wait: they run where they are registered, on {', '.join(able)}"
+
+
+def _step_blocker(
+    code: Code, one: StepProgress, record: ClusterRecord, able: Collection[str]
+) -> Blocker:
     state = one.state
     kind = "step" if code is Code.BEFORE_STEP else "migration"
     evidence = f"{kind} {state.name!r} for {state.version}"
-    remedy = f"wait: {record.master}, the master, runs it"
+    remedy = _who_runs(able, state.version)
+    if record.master in able:
+        remedy = f"wait: {record.master}, the master, runs it"
+        if state.failure:
+            remedy = "mend what it reports; the master tries again by itself"
     if state.failure:
         evidence += f" failed: {state.failure}"
-        remedy = "mend what it reports; the master tries again by itself"
     elif state.total:
         evidence += f": {_bar(one.share)} {state.done} of {state.total} done"
         if one.remaining_s is not None:

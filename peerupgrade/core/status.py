@@ -8,6 +8,7 @@ from peerupgrade.core.blockers import Blocker, Code
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.node import Node
 from peerupgrade.core.record import ClusterRecord
+from peerupgrade.core.refusals import VERSION_RULES, version_words
 from peerupgrade.core.versions import Version
 
 _SILENT_S = 10.0
@@ -122,13 +123,25 @@ def local_blockers(status: NodeStatus, now_ms: int, store_answers: bool) -> list
             )
         )
     if not status.ready and status.state not in (NodeState.STARTING, NodeState.STOPPED):
-        found.append(
-            Blocker(
-                Code.SUSPENDED,
-                status.name,
-                _ago(now_ms, status.suspended_s),
-                f"{status.name} does not operate: {status.reason}",
-                f"peerupgrade status, asked of {status.name}, shows more",
-            )
-        )
+        why, remedy = _suspended_words(status, store_answers)
+        since_ms = _ago(now_ms, status.suspended_s)
+        evidence = f"{status.name} does not operate: {why}"
+        found.append(Blocker(Code.SUSPENDED, status.name, since_ms, evidence, remedy))
     return found
+
+
+def _suspended_words(status: NodeStatus, store_answers: bool) -> tuple[str, str]:
+    """Why it does not operate, and what lets it operate again."""
+    name, reason = status.name, status.reason
+    if status.state is NodeState.EXCLUDED:
+        return reason, f"start {name} again: it is admitted as a new incarnation"
+    if status.state is NodeState.AWAY:
+        return reason, f"wait for the end of its turn, if it has one; or start {name} again"
+    if not store_answers:
+        return reason, "start the store, or mend the network to it; the node then asks by itself"
+    if reason in VERSION_RULES:
+        return version_words(reason, status.record, name, status.installed, status.lowest)
+    acting = status.record.acting if status.record is not None else None
+    if acting is not None and not status.lowest <= acting <= status.installed:
+        return reason, f"install a version on {name} that supports {acting}"
+    return reason, f"wait: {name} asks to be admitted again; if it is not, start it again"

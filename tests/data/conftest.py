@@ -57,16 +57,27 @@ class Cluster:
             **(fast | changes),
         )
 
-    async def start(self, name, installed, register=None, **changes):
+    def make(self, name, installed, register=None, **changes):
         node = peerupgrade.Node(self.settings(name, installed, **changes))
         if register is not None:
             register(node)
         self.nodes[name] = node
+        return node
+
+    async def start(self, name, installed, register=None, **changes):
+        node = self.make(name, installed, register, **changes)
         await node.__aenter__()
         return node
 
     async def stop(self, name):
         await self.nodes.pop(name).stop()
+
+    async def crash(self, name):
+        """It ends without a word, as by SIGKILL."""
+        node = self.nodes.pop(name)
+        await node._http.aclose()
+        await node._driver.close()
+        await node._stack.aclose()
 
     async def until(self, reached, within_s=20):
         async with asyncio.timeout(within_s):
