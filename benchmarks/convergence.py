@@ -5,8 +5,9 @@ ends when the last of all nodes has operated at the new version: its callback ha
 nodes are whole, each a process of its own; more share processes and do not gossip.
 
 In the same run, one after the other: a PUBLISH to as many subscribers of redis-py in the very
-processes of the nodes, the same to readers in C, and a put to as many watchers of etcd. All of them
-keep what they keep in memory (/dev/shm where there is one): a disk would only add its own time.
+processes of the nodes, the same to readers in C, and a put to as many watchers of etcd; then a user
+event of Serf to as many agents. All of them keep what they keep in memory (/dev/shm where there is
+one): a disk would only add its own time.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from dataclasses import dataclass, field
 from benchmarks import limits
 from benchmarks.crowd import ALONE_MAX, PROCESSES, Crowd, StorePlace, form, gathered, store_place
 from benchmarks.frame import Figures, Goal, Run, percentile, tell
-from benchmarks.peers import etcd
+from benchmarks.peers import etcd, serf
 from benchmarks.workers import WorkerProcess
 
 ABOUT = "from the last old node's new version to the last callback, its stages, limits and peers"
-LASTS = "about 8 min"
+LASTS = "about 12 min"
 TAKES = ("nodes", "trials", "processes", "store")
 GOALS = (
     Goal("raise_5_of_limit_redis_py", at_most=4.0),
@@ -43,6 +44,7 @@ _TRIALS, _TRIALS_OF_MANY = 20, 8
 _MANY = 500
 _LONG_TTL_S = 30.0
 _ETCD_MAX = 1_000
+_SERF_MAX = 100
 _STEPS_OF_GROWTH = (100, 2_000)
 # What happens in this order, each to the last node that it happens to.
 _STAGES = (
@@ -76,7 +78,7 @@ class Trials:
             figures |= run.note(f"{name}_{self.nodes}", samples)
         medians = {name: percentile(samples, 0.5) for name, samples in self.ms.items()}
         for ours in ("raise", "broadcast"):
-            for other in ("limit_redis_py", "limit_c", "etcd"):
+            for other in ("limit_redis_py", "limit_c", "etcd", "serf"):
                 if other in medians:
                     figures[f"{ours}_{self.nodes}_of_{other}"] = medians[ours] / medians[other]
             p99 = percentile(self.ms[ours], 0.99)
@@ -89,6 +91,8 @@ async def run(run: Run) -> Figures:
     without = etcd.missing()
     if without:
         tell(f"no figures of etcd: {without}")
+    if not serf.is_installed():
+        tell(f"no figures of Serf: {serf.HOW_TO_GET}")
     if not limits.has_compiler():
         tell(f"no limit of readers in C: {limits.HOW_TO_GET}")
     for nodes in run.nodes(_NODES):
@@ -133,6 +137,8 @@ async def _with(run: Run, place: StorePlace, nodes: int, *, with_etcd: bool) -> 
                 trials.add("limit_c", await limits.to_last_reader(crowd.client, readers))
             if watchers:
                 trials.add("etcd", await etcd.to_last_watcher(watchers, quiet_s))
+    if serf.is_installed() and nodes <= _SERF_MAX:
+        trials.ms["serf"] = await serf.user_events(nodes, run.each(count, f"{nodes} of Serf"))
     return trials.note(run)
 
 

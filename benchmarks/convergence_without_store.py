@@ -15,7 +15,7 @@ import signal
 from benchmarks.convergence import last_mark
 from benchmarks.crowd import Crowd, StorePlace, form, gathered, store_place
 from benchmarks.frame import Figures, Goal, Run, percentile, tell
-from benchmarks.peers.serf import HOW_TO_GET, is_installed, serf_cluster, to_last_agent
+from benchmarks.peers.serf import HOW_TO_GET, is_installed, user_events
 
 ABOUT = "convergence --without-store: gossip alone carries a raise; beside a user event of Serf"
 LASTS = "about 4 min"
@@ -35,7 +35,7 @@ async def run(run: Run) -> Figures:
         ours = await _ours(run, nodes, trials)
         figures |= run.note(f"gossip_{nodes}", ours)
         if is_installed():
-            theirs = await _serf(run, nodes, trials)
+            theirs = await user_events(nodes, run.each(trials, f"{nodes} agents of Serf"))
             figures |= run.note(f"serf_{nodes}", theirs)
             ratio = percentile(ours, 0.5) / percentile(theirs, 0.5)
             figures[f"gossip_{nodes}_of_serf"] = ratio
@@ -82,13 +82,3 @@ async def _carried_ms(crowd: Crowd, place: StorePlace, version: str) -> float:
     await crowd.complete(version)
     await crowd.ask("forget")
     return took_s * 1000
-
-
-async def _serf(run: Run, nodes: int, trials: int) -> list[float]:
-    async with serf_cluster(nodes) as agents:
-        took_ms = []
-        for trial in run.each(trials, f"{nodes} agents of Serf"):
-            name = f"raised-{trial}"
-            began_s = agents[0].send_event(name)
-            took_ms.append(await to_last_agent(agents, ("user", name), began_s) * 1000)
-    return took_ms

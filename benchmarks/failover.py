@@ -1,11 +1,12 @@
 """How long a cluster is without a master, and how long a raise takes whose master dies in it.
 
-Five nodes, each a process of its own. The master is killed, stopped (SIGSTOP) or told to hand over,
-right before the last old node is upgraded, or by its own hand in the very moment in which a step of
-the raise was committed. No raise passes a member that is silent; so the one that was killed begins
-again at once, as a supervisor would have it, and the one that was stopped goes on once another is
-master. The raise is done when all five have run their callbacks. Beside it, the election of etcd's
-client with the same ttl, whose leader is killed.
+Five nodes, each a process of its own. The master is killed, paused (SIGSTOP) or told to stop in
+order (SIGTERM), right before the last old node is upgraded, or by its own hand in the very moment
+in which a step of the raise was committed; and it is told to hand over. No raise passes a member
+that is silent or away; so the one that has ended begins again at once, as a supervisor would have
+it, and the one that was paused goes on once another is master. The raise is done when all five have
+run their callbacks. Beside it, the election of etcd's client with the same ttl, whose leader is
+killed.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from secrets import token_hex
 
 from benchmarks.crowd import Crowd, begin, form, gathered, store_place
 from benchmarks.frame import Figures, Goal, Run, tell
+from benchmarks.nodes import ended_file
 from benchmarks.peers import etcd
 from benchmarks.workers import WorkerProcess
 
 ABOUT = "the master dies, stops or hands over: until the next one, and until a raise is done"
-LASTS = "about 5 min"
+LASTS = "about 6 min"
 TAKES = ("trials", "store")
 _TTL_S = 3.0
 _BARS_MS = (_TTL_S + 0.3) * 1000
@@ -41,7 +43,7 @@ _TRIALS = 5
 _POLL_S = 0.02
 _TIMEOUT_S = 60.0
 _STEPS = ("idle", "floor", "raised", "settled")
-_KILLS = ("SIGKILL", "SIGSTOP")
+_KILLS = ("SIGKILL", "SIGSTOP", "SIGTERM")
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ class Rig:
         self, worker: WorkerProcess, kill: str, died_s: float, version: str
     ) -> None:
         """The one that was killed begins again at once, the stopped one once it is replaced."""
-        if kill == "SIGKILL":
+        if kill != "SIGSTOP":
             await worker.process.wait()
             await worker.start()
             settings = {"whole": True, "lock_ttl_s": _TTL_S, "installed": version}
@@ -152,7 +154,10 @@ async def _dies(rig: Rig, kill: str, step: str) -> tuple[float, float]:
         await master.ask("after", step=step, kill=kill, pid=master.process.pid)
         began_s = await _install(last, version)
         died_s = await _ended(master, began_s)
+    pid = master.process.pid
     await rig.bring_back(master, kill, died_s, version)
+    if kill == "SIGTERM":
+        died_s = _told(pid)
     done_s, epoch_s = await rig.called(version), await rig.claimed_after(died_s)
     await rig.crowd.complete(version)
     await rig.crowd.ask("forget")
@@ -171,6 +176,14 @@ async def _ended(master: WorkerProcess, began_s: float) -> float:
         while _state(master.process.pid) not in "TZX":
             await asyncio.sleep(0.001)
     return max(began_s, time.monotonic())
+
+
+def _told(pid: int) -> float:
+    """When a process that has ended in order was told to."""
+    file = ended_file(pid)
+    moment_s = float(file.read_text())
+    file.unlink()
+    return moment_s
 
 
 def _state(pid: int) -> str:

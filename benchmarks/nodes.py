@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import signal
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -147,6 +148,11 @@ class NotedDisk:
             self._notes.mark(memory.record.acting, "remembered")
 
 
+def ended_file(pid: int) -> Path:
+    """Where a process that was told to end says when that was; whoever reads it removes it."""
+    return Path(tempfile.gettempdir(), f"peerupgrade-bench-ended-{pid}")
+
+
 _notes: defaultdict[str, Notes] = defaultdict(Notes)
 
 
@@ -163,6 +169,8 @@ class Worker:
 
     def __init__(self) -> None:
         runtime_node.connected = _noted  # type: ignore[assignment]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._told_to_end)
+        self._ending: asyncio.Task[None] | None = None
         self._nodes: dict[str, peerupgrade.Node] = {}
         self._bare: list[asyncio.Task[None]] = []
         self._heard_s: list[float] = []
@@ -200,6 +208,16 @@ class Worker:
             if not at_once:
                 await _until_all(lambda notes: bool(notes.admitted_s), some)
         return os.getpid()
+
+    def _told_to_end(self) -> None:
+        """SIGTERM: all nodes here stop as members that are away, then this process ends."""
+        began_s = time.monotonic()
+        self._ending = asyncio.create_task(self._end(began_s))
+
+    async def _end(self, began_s: float) -> None:
+        await asyncio.gather(*(node.stop(leave=False) for node in self._nodes.values()))
+        ended_file(os.getpid()).write_text(str(began_s))
+        os._exit(0)
 
     async def _begin(self, node: peerupgrade.Node, whole: bool) -> None:
         await node.start()

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -122,6 +122,17 @@ async def to_last_agent(agents: Sequence[SerfAgent], key: tuple[str, str], began
         while any(key not in agent.seen_s for agent in agents):
             await asyncio.sleep(0.05)
     return max(agent.seen_s[key] for agent in agents) - began_s
+
+
+async def user_events(count: int, trials: Iterable[int]) -> list[float]:
+    """So many agents: milliseconds from sending a user event until the last one has it."""
+    took_ms = []
+    async with serf_cluster(count) as agents:
+        for trial in trials:
+            name = f"raised-{trial}"
+            began_s = agents[0].send_event(name)
+            took_ms.append(await to_last_agent(agents, ("user", name), began_s) * 1000)
+    return took_ms
 
 
 @asynccontextmanager
