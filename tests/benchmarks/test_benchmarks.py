@@ -95,7 +95,7 @@ MEASURED = {
         ("collections", ["--scale", "0.02"]),
         ("gossip_packets", ["--scale", "0.01"]),
         ("migration", ["--scale", "0.002"]),
-        ("scale", ["--scale", "0.01"]),
+        ("scale", ["--nodes", "10,100"]),
         ("simulator", ["--scale", "0.01"]),
     ],
 )
