@@ -47,7 +47,10 @@ class Strike:
         return f"{' and '.join(self.victims)}, {self.moment} the work of {self.step}"
 
 
-STRIKES = tuple(Strike(*drawn) for drawn in itertools.product(VICTIMS, STEPS, MOMENTS))
+STRIKES = tuple(
+    Strike(victims, step, MOMENTS[(at + turn) % 2])
+    for turn, victims, (at, step) in itertools.product((0, 1), VICTIMS, enumerate(STEPS))
+)
 
 
 class Struck:

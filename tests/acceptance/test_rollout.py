@@ -1,7 +1,5 @@
 """A rollout through real agents, driven by real commands."""
 
-import asyncio
-import signal
 
 import pytest
 import pytest_asyncio
@@ -9,10 +7,9 @@ import pytest_asyncio
 from peerupgrade.adapters.embedded import EmbeddedServer
 from peerupgrade.errors import ExitCode
 from tests.acceptance.agents import Agents, eventually
+from tests.acceptance.strikes import STEPS, STRIKES, struck
 
 pytestmark = pytest.mark.asyncio
-
-STEPS = ["drain", "install", "restart", "verify", "undrain"]
 
 
 @pytest_asyncio.fixture
@@ -67,7 +64,7 @@ async def test_a_rollout_walks_through_all_nodes_and_the_master_is_the_last(agen
     assert code == ExitCode.OK, said
     assert answer["ended"]["outcome"] == "done"
     for name in "abc":
-        assert steps(agents, name) == STEPS
+        assert steps(agents, name) == list(STEPS)
     assert (agents.directory / "b.steps").read_text().split()[:3] == ["drain", "2.0", "1.0"]
     assert (await agents.members("a"))["c"]["installed"] == "2.0"
 
@@ -79,31 +76,16 @@ def with_script(agents, name, step, script, *, first):
     return {f"{step}_command": f"sh -c '{both}'"}
 
 
-def dies_in(agents, name, step, when):
-    """The agent is killed within a step, once: before the step has done its work, or after."""
-    told, once = agents.directory / f"{name}.steps", agents.directory / f"{name}.died"
-    die = f"if [ ! -e {once} ]; then touch {once}; kill -9 $PPID; sleep 5; fi"
-    look = {"look_command": f"sh -c 'grep -q $PEERUPGRADE_STEP {told}'"}
-    return with_script(agents, name, step, die, first=when == "before") | look
+# Each of one victim; in turns before and after the step has done its work. All of them, and two
+# victims at once: `scripts/strikes`.
+ONE_AT_A_TIME = [strike for strike in STRIKES[: len(STRIKES) // 2] if len(strike.victims) == 1]
 
 
-@pytest.mark.parametrize(
-    ("step", "when"), [*((step, "after") for step in STEPS), ("install", "before")]
-)
-async def test_an_agent_that_is_killed_in_the_middle_of_a_step_goes_on_and_runs_none_twice(
-    agents, step, when
+@pytest.mark.parametrize("strike", ONE_AT_A_TIME, ids=str)
+async def test_a_rollout_goes_on_and_runs_no_step_twice_after_something_was_killed(
+    strike, tmp_path
 ):
-    settings = dies_in(agents, "b", step, when)
-    await form(agents, "a", "b", b=settings)
-    code, _, said = await agents.ask("a", "upgrade", "start", "2.0", "--reason", "new")
-    assert code == ExitCode.OK, said
-    await asyncio.to_thread(agents.running["b"].wait, 30)
-    assert agents.running["b"].returncode == -signal.SIGKILL
-    agents.start("b", **commands(agents, "b", **settings))
-    answer = await eventually(lambda: ended(agents, "a"), 40)
-    assert answer["ended"]["outcome"] == "done"
-    once = [one for one in steps(agents, "b") if one != "verify"]  # that is only a question
-    assert once == ["drain", "install", "restart", "undrain"]
+    assert await struck(strike, tmp_path) == []
 
 
 async def test_a_step_that_fails_is_shown_and_somebody_says_how_it_goes_on(agents):
@@ -141,32 +123,6 @@ async def test_where_no_command_installs_a_person_does(agents):
     answer = await eventually(lambda: ended(agents, "a"), 40)
     assert answer["ended"]["outcome"] == "done"
     assert steps(agents, "b") == ["drain", "restart", "verify", "undrain"]
-
-
-@pytest.mark.parametrize("who", ["master", "store"])
-@pytest.mark.parametrize("step", STEPS)
-async def test_a_rollout_goes_on_after_the_master_or_the_store_has_died(agents, server, who, step):
-    """While a node is within a step."""
-    within, once = agents.directory / "within", agents.directory / "once"
-    hold = f"[ -e {once} ] || touch {once} {within}; while [ -e {within} ]; do sleep 0.1; done"
-    held = {name: with_script(agents, name, step, hold, first=True) for name in "abc"}
-    await form(agents, "a", "b", "c", **held)
-    _, shown, _ = await agents.ask("a", "master", "show")
-    master = shown["master"]
-    asked = next(name for name in "abc" if name != master)
-    code, _, said = await agents.ask(asked, "upgrade", "start", "2.0")
-    assert code == ExitCode.OK, said
-    await eventually(lambda: asyncio.to_thread(within.exists))
-    if who == "master":
-        agents.signal(master, signal.SIGKILL)
-    else:
-        await server.stop()
-        await server.start()
-    within.unlink()
-    if who == "master":
-        agents.start(master, **commands(agents, master, **held[master]))
-    answer = await eventually(lambda: ended(agents, asked), 60)
-    assert answer["ended"]["outcome"] == "done"
 
 
 async def test_a_rollout_is_rolled_back_as_long_as_the_acting_version_has_not_risen(agents):
