@@ -36,7 +36,7 @@ _PLACES = (
 )
 _SETTINGS = {
     "cluster": CLUSTER,
-    "bootstrap_expect": len(_PLACES),
+    "bootstrap_expect": sum(kind is WorkerPlace for kind, _ in _PLACES),
     "lock_ttl_s": 0.9,
     "quarantine_s": 1.0,
     "guard_max_s": 0.5,
@@ -130,16 +130,16 @@ class Run:
         stack.push_async_callback(_cancel, watching)
 
     async def _form(self):
-        """Those without crash points come last, so that one that has them is master."""
+        """Those with crash points form the cluster: whoever commits that has them."""
         arming = asyncio.create_task(self._expect(FIRST_POINTS))
         names = [place.name for place in self._places]
         for place in sorted(self._places, key=lambda place: not place.has_points):
             place.writers = names
             if not place.has_points:
-                await self._operator.until(lambda s: bool(s.record.master), _FORM_S)
+                await self._operator.until(lambda s: s.record.acting is not None, _FORM_S)
             async with place.changing:
                 await place.start(*self._release.versions)
-        await self._operator.until(lambda s: s.record.acting is not None, _FORM_S)
+        await self._operator.until(lambda s: len(s.members) == len(names), _FORM_S)
         await _cancel([arming])
         await self._arming.settle()
 
