@@ -63,7 +63,7 @@ class Code(StrEnum):
     BUDGET_SPENT = "budget_spent"
 
 
-_ABOUT_MEMBERS = frozenset(
+MEMBER_CODES = frozenset(
     {
         Code.OLDER_VERSION,
         Code.AWAY,
@@ -516,7 +516,7 @@ def with_gossip(blockers: Iterable[Blocker], gossip: GossipView) -> list[Blocker
     """The same reasons; those about a member also say whether it answers. Gossip only shows."""
     shown = []
     for blocker in blockers:
-        heard = gossip.evidence(blocker.subject) if blocker.code in _ABOUT_MEMBERS else ""
+        heard = gossip.evidence(blocker.subject) if blocker.code in MEMBER_CODES else ""
         more = f"{blocker.evidence}; {heard}" if heard else blocker.evidence
         shown.append(replace(blocker, evidence=more))
     return shown

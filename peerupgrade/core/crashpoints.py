@@ -27,6 +27,7 @@ from peerupgrade.core.requests import (
     Claim,
     Commit,
     Convert,
+    Exclude,
     Init,
     Leave,
     LockRequest,
@@ -42,6 +43,7 @@ _WRITES = (
     Leave,
     Claim,
     Convert,
+    Exclude,
 )  # what a node writes, but for commits
 _LOCAL = {
     Remember: "remember",

@@ -33,8 +33,9 @@ from peerupgrade.core.effects import (
     Timer,
     WatchMembers,
 )
+from peerupgrade.core.leases import lapse_moments, lapsed, renewed
 from peerupgrade.core.progress import all_progress, runners, steps_wanted
-from peerupgrade.core.record import ClusterRecord, Job, Phase, Snapshot, Standing, newer
+from peerupgrade.core.record import ClusterRecord, Job, Member, Phase, Snapshot, Standing, newer
 from peerupgrade.core.requests import (
     All,
     Audit,
@@ -42,9 +43,11 @@ from peerupgrade.core.requests import (
     Beat,
     Commit,
     Done,
+    Exclude,
     Failed,
     Fenced,
     MemberHeard,
+    NotMember,
     ReadAll,
     Refused,
     Reply,
@@ -104,6 +107,7 @@ class Master:
     _data_durable_of: tuple[int, str] = (0, "")  # the replicas have all that was converted then
     _sure: frozenset[str] = frozenset()  # whose slots were acknowledged to this mastership
     _slots_not_before_s: float = 0.0
+    _since_ms: int = 0  # when this mastership first read the store, by that clock
 
     # --- beginning and end ------------------------------------------------------------------------
 
@@ -118,7 +122,7 @@ class Master:
         self._steps_done = None
         self._data_read, self._audit_of, self._data_durable_of = 0, (0, ""), (0, "")
         self._sure, self._slots_not_before_s, self.gives_way = frozenset(), 0.0, False
-        self._not_before_s, self._deaf_until_s = 0.0, now + _AGAIN_S
+        self._not_before_s, self._deaf_until_s, self._since_ms = 0.0, now + _AGAIN_S, 0
         wake = self.timers.set(Timer.DECIDE, self._deaf_until_s)
         return [WatchMembers(True), wake, Emit("master", f"epoch {epoch}")]
 
@@ -211,9 +215,12 @@ class Master:
         request, self._pending = self._pending, None
         if isinstance(request, TakeSlot | ReturnSlot) and isinstance(reply, Done | Refused):
             return self._slot_replied(now, request, done=isinstance(reply, Done))
+        if isinstance(request, Exclude) and isinstance(reply, Done | NotMember | Refused):
+            return self._exclusion_replied(now, reply)
         match reply:
             case All(snapshot):
                 self.snapshot, self._read_at_s = snapshot, now
+                self._since_ms = self._since_ms or snapshot.now_ms
                 record = snapshot.record
                 self._data_read = record.raised_revision if record and record.settled else 0
                 if not snapshot.verified:
@@ -256,6 +263,16 @@ class Master:
         self.snapshot = slots_after(self.snapshot, request, self.store_now_ms(now))
         if isinstance(request, TakeSlot):
             self._sure |= {request.id}
+        return self.decide(now)
+
+    def _exclusion_replied(self, now: float, reply: Done | NotMember | Refused) -> list[Effect]:
+        """The member is gone; or it has renewed its lease, of which nobody was told."""
+        match reply:
+            case Refused(other=Member(id=name, lease_until_ms=until_ms)):
+                assert self.snapshot is not None
+                self.snapshot = renewed(self.snapshot, name, until_ms)
+            case _:
+                self._stale = True
         return self.decide(now)
 
     def _conflict_is_news(self, request: Request) -> bool:
@@ -311,6 +328,9 @@ class Master:
         slot = slot_request(self.snapshot, now_ms, self._sure, silent)
         if slot is not None and now >= self._slots_not_before_s:
             return self._ask(replace(slot, token=self._token, epoch=self.epoch))
+        exclusion = lapsed(self.snapshot, now_ms, self._since_ms)
+        if exclusion is not None:
+            return self._ask(exclusion)
         effects = self._follow_steps(now)
         if self._waits_for_data:
             return effects + self._watch_data(now)
@@ -393,6 +413,7 @@ class Master:
         store_now_ms = self.store_now_ms(now)
         record = snapshot.record
         moments = [snapshot.quarantine_until_ms, soaks_until_ms(snapshot)]
+        moments += lapse_moments(snapshot, self._since_ms)
         if record is not None and record.hold is not None:
             moments.append(record.hold.until_ms)
         if not snapshot.verified:

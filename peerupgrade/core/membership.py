@@ -365,8 +365,11 @@ class Membership:
         foreign = remembered is not None and remembered.generation != record.generation
         if foreign or not self.view.verified or (remembered and ahead(remembered, record)):
             return self._reconcile(record, remembered)
-        if not self._registered or self._admit_again or self._standing is Standing.STANDBY:
-            return self._admit() if _mark(self.view) != self._tried else None
+        admitted = self._registered and not self._admit_again
+        if not admitted or self._standing is Standing.STANDBY:
+            if _mark(self.view) != self._tried:
+                return self._admit()
+            return self._report(record) if admitted and self._renew else None
         return self._report(record)
 
     def _reconcile(
@@ -660,6 +663,8 @@ class Membership:
         return self._suspend(state, reply.rule)
 
     def _not_member(self, reply: NotMember) -> list[Effect]:
+        if not self._registered:
+            return []  # asked before its lease ended: since then it wants a new admission
         self._registered = False
         self._tried = _NEVER
         stone = reply.tombstone

@@ -25,6 +25,7 @@ from peerupgrade.core.blockers import with_gossip
 from peerupgrade.core.effects import Emit, InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.gossip.machine import GossipConfig
 from peerupgrade.core.gossip.view import GossipView, look
+from peerupgrade.core.leases import with_leases
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.membership import NodeConfig, NodeState
 from peerupgrade.core.node import MastershipConfig
@@ -522,7 +523,8 @@ class Node:
         seen = self.gossip()
         if self._known is not None:
             silent = seen.silent if seen is not None else ()
-            blockers = whole_ledger(self._known, now_ms, silent) + blockers
+            known = whole_ledger(self._known, now_ms, silent)
+            blockers = with_leases(known, self._known, now_ms) + blockers
         if seen is not None:
             blockers = with_gossip(blockers, seen)
         if note:

@@ -1,6 +1,5 @@
 """A rollout through real agents, driven by real commands."""
 
-
 import pytest
 import pytest_asyncio
 

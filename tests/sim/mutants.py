@@ -22,6 +22,7 @@ SLOTS = "peerupgrade.core.store.slots"
 BLOCKERS, ACTING = "peerupgrade.core.blockers", "peerupgrade.core.acting"
 RECORD, MASTERSHIP = "peerupgrade.core.record", "peerupgrade.core.mastership"
 MASTER = "peerupgrade.core.master"
+LEASES = "peerupgrade.core.leases"
 NODE = "peerupgrade.core.node"
 SERVERS = "peerupgrade.sim.servers"
 STEPS = "peerupgrade.core.store.steps"
@@ -330,6 +331,34 @@ MUTANTS = [
         ADMIT,
         "if step.now_ms < known.lease_until_ms:",
         "if False:",
+    ),
+    Mutant(
+        "R9c",
+        "a late answer ends a node that asks to be admitted anew",
+        MEMBERSHIP,
+        "return []  # asked before its lease ended: since then it wants a new admission",
+        "pass",
+    ),
+    Mutant(
+        "R7b",
+        "the master removes members before it has given them their time",
+        LEASES,
+        "max(member.lease_until_ms, since_ms + member.lease_ms)",
+        "member.lease_until_ms",
+    ),
+    Mutant(
+        "R7c",
+        "the master removes a member whose software is being replaced",
+        LEASES,
+        "member.lease_ms and member.standing is not Standing.AWAY and member.id != master:",
+        "member.lease_ms and member.id != master:",
+    ),
+    Mutant(
+        "R16e",
+        "the master removes members while the store is in doubt",
+        LEASES,
+        "if record is None or not snapshot.verified:  # R16",
+        "if record is None:",
     ),
     Mutant(
         "R8",

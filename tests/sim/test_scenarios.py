@@ -283,14 +283,13 @@ def test_exclusion_waits_for_the_stores_side_of_the_lease():
     assert scene.operates("c") == "1.0"  # it sleeps; no guarded operation would begin
     assert exclude(scene, "c").rule == "lease_runs"
     scene.run(2.0)
-    assert isinstance(exclude(scene, "c"), Done)
+    assert "c" not in scene.members
 
 
 def test_a_node_whose_lease_has_ended_suspends_itself_before_it_does_anything():
     scene = Scene(lease_s=LEASE_S)
     scene.stage.pause("c")
     scene.run(LEASE_S + 2.0)
-    exclude(scene, "c")
     for name in "ba":
         scene.in_place(name, "2.0")
     scene.run(2.0)
@@ -300,6 +299,55 @@ def test_a_node_whose_lease_has_ended_suspends_itself_before_it_does_anything():
     scene.stage.resume("c")
     scene.feed("c", HeardOn(Subscribed()))
     assert scene.operates("c") is None
+
+
+def test_a_member_that_is_dead_and_had_a_lease_is_removed_by_the_master_and_the_upgrade_ends():
+    scene = Scene(lease_s=LEASE_S)
+    excluded = scene.members["c"].incarnation
+    scene.stage.kill("c")
+    for name in "ba":
+        scene.in_place(name, "2.0")
+    scene.run(LEASE_S)
+    assert scene.acting == "1.0"
+    scene.run(LEASE_S)
+    assert scene.acting == "2.0"
+    (entry,) = [one for one in scene.stage.store.state.history if one["kind"] == "excluded"]
+    assert (entry["by"], entry["inputs"].partition(":")[0]) == ("a", "c")
+    scene.start("c", "2.0")
+    scene.run()
+    assert scene.operates("c") == "2.0"
+    assert scene.members["c"].incarnation > excluded
+
+
+def test_after_a_long_outage_of_the_store_nobody_is_removed_who_comes_back():
+    scene = Scene(lease_s=LEASE_S, lock_servers=3)
+    scene.slow("read")
+    scene.run(2 * LEASE_S, but=["store", "lock"])
+    assert [scene.operates(name) for name in "abc"] == [None] * 3
+    scene.run(4 * LEASE_S)
+    assert [scene.operates(name) for name in "abc"] == ["1.0"] * 3
+    assert [one for one in scene.stage.store.state.history if one["kind"] == "excluded"] == []
+
+
+def test_a_node_that_stands_by_renews_its_lease_and_stays_the_same():
+    scene = Scene(lease_s=LEASE_S)
+    scene.stage.kill("c")
+    scene.stage.install("c", V("3.0"), V("2.0"))
+    scene.start("c")
+    scene.run()
+    assert scene.members["c"].standing is Standing.STANDBY
+    incarnation = scene.members["c"].incarnation
+    scene.run(4 * LEASE_S)
+    assert scene.members["c"].incarnation == incarnation
+
+
+def test_a_node_that_was_removed_after_its_lease_had_ended_comes_back_without_a_restart():
+    scene = Scene(lease_s=LEASE_S)
+    scene.slow("read")
+    scene.run(2 * LEASE_S, but=[("store", "c"), ("reply", "c")])
+    assert "c" not in scene.members
+    scene.run(2 * LEASE_S)
+    assert scene.operates("c") == "1.0"
 
 
 def test_a_node_that_may_be_alive_is_excluded_only_by_the_word_that_it_is_stopped():
