@@ -216,6 +216,7 @@ class _Api:
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/livez", self.livez)
         router.add_get("/readyz", self.readyz)
+        router.add_get("/metrics", self.metrics)
         router.add_get("/v1/node", self.node)
         router.add_get("/v1/cluster", self.cluster)
         router.add_get("/v1/members", self.members)
@@ -255,6 +256,13 @@ class _Api:
         status = self.view.status()
         answer = {"ready": status.ready, "state": str(status.state), "reason": status.reason}
         return web.json_response(answer, status=200 if status.ready else 503)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        from peerupgrade.http.metrics import CONTENT_TYPE, metrics_text
+
+        ledger = await self.view.ledger()
+        text = metrics_text(self.view.status(), ledger, time.time_ns() // 1_000_000)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def node(self, _request: web.Request) -> web.Response:
         return web.json_response(model.node_json(self.view.status()))

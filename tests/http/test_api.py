@@ -44,6 +44,7 @@ from peerupgrade.http.api import HttpServer, make_app
 
 PROBES = ["/livez", "/readyz"]
 QUESTIONS = [
+    "/metrics",
     "/v1/node",
     "/v1/cluster",
     "/v1/members",
