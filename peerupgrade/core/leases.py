@@ -3,12 +3,13 @@
 Theory of operation: a member that cannot confirm its membership in time has suspended itself (R6),
 and the store's side of its lease is longer (R7); so whoever is removed after that does not operate.
 The store checks the lease again when it removes the member, because renewals are told to nobody:
-what the master knows of them is old, and a refusal brings it up to date.
+what the master knows of them is old, and a refusal brings it up to date. It must also still be the
+lease that the master saw: its clock may have jumped since, which ends no lease.
 
 Two kinds of members are left alone. One that said that it is away wants to come back, and its
 software may be half installed. And nobody is removed before this mastership has lasted as long as
-the member's lease: after an outage of the store all leases have ended, and each must have had its
-time to be renewed.
+the member's lease: after an outage of the store, or a jump of its clock, all leases have ended, and
+each must have had its time to be renewed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def lapsed(snapshot: Snapshot, now_ms: int, since_ms: int) -> Exclude | None:
     Args:
         snapshot: of the store.
         now_ms: the store's clock, now.
-        since_ms: when this mastership first read the store, by that clock.
+        since_ms: when this mastership first read the store, or its clock had jumped, by that clock.
     """
     record = snapshot.record
     if record is None or not snapshot.verified:  # R16
@@ -36,7 +37,14 @@ def lapsed(snapshot: Snapshot, now_ms: int, since_ms: int) -> Exclude | None:
         if due_ms <= now_ms:
             late_s = (now_ms - member.lease_until_ms) / 1000
             reason = f"its lease ended {late_s:.1f} s ago"
-            return Exclude(member.id, record.master, reason, False, member.incarnation)
+            return Exclude(
+                id=member.id,
+                by=record.master,
+                reason=reason,
+                confirm_stopped=False,
+                incarnation=member.incarnation,
+                lease_until_ms=member.lease_until_ms,
+            )
     return None
 
 

@@ -69,6 +69,7 @@ _RETRY_S = 0.2
 _AGAIN_S = 1.0
 _LOOK_S = 0.25  # how often it reads how far the conversion is
 _AUDIT_RECORDS = 1000
+_DRIFT, _JUMP_MS = 1.02, 500  # more than that no two clocks differ by themselves
 _SILENCE_S = 0.5  # how often it looks whether a member answers gossip again
 
 
@@ -107,7 +108,7 @@ class Master:
     _data_durable_of: tuple[int, str] = (0, "")  # the replicas have all that was converted then
     _sure: frozenset[str] = frozenset()  # whose slots were acknowledged to this mastership
     _slots_not_before_s: float = 0.0
-    _since_ms: int = 0  # when this mastership first read the store, by that clock
+    _since_ms: int = 0  # when this mastership first read the store, or its clock had jumped
 
     # --- beginning and end ------------------------------------------------------------------------
 
@@ -219,12 +220,7 @@ class Master:
             return self._exclusion_replied(now, reply)
         match reply:
             case All(snapshot):
-                self.snapshot, self._read_at_s = snapshot, now
-                self._since_ms = self._since_ms or snapshot.now_ms
-                record = snapshot.record
-                self._data_read = record.raised_revision if record and record.settled else 0
-                if not snapshot.verified:
-                    self.saw_doubt(now, snapshot.quarantine_until_ms)
+                self._read(now, snapshot)
             case Done(view, durable):
                 assert isinstance(request, Commit)
                 return self._committed(now, request, view.record, durable)
@@ -244,6 +240,15 @@ class Master:
                 if not self._conflict_is_news(request):
                     return [self.timers.set(Timer.DECIDE, now + _RETRY_S)]
         return self.decide(now)
+
+    def _read(self, now: float, snapshot: Snapshot) -> None:
+        if not self._since_ms or self._has_jumped(now, snapshot):
+            self._since_ms = snapshot.now_ms
+        self.snapshot, self._read_at_s = snapshot, now
+        record = snapshot.record
+        self._data_read = record.raised_revision if record and record.settled else 0
+        if not snapshot.verified:
+            self.saw_doubt(now, snapshot.quarantine_until_ms)
 
     def _looked_at(self, collection: str, audited: Audited) -> None:
         if audited.older:  # it begins again once the counters know of it
@@ -302,6 +307,13 @@ class Master:
             return 0
         return self.snapshot.now_ms + int((now - self._read_at_s) * 1000)
 
+    def _has_jumped(self, now: float, snapshot: Snapshot) -> bool:
+        """By the store's clock more time has passed since it was read than here: R7 counts anew."""
+        if self.snapshot is None or not self.snapshot.now_ms:
+            return False
+        passed_ms = (now - self._read_at_s) * 1000
+        return snapshot.now_ms - self.snapshot.now_ms > passed_ms * _DRIFT + _JUMP_MS
+
     def decide(self, now: float) -> list[Effect]:
         """Commit the next step, or find out what is awaited."""
         self._waits_for = None
@@ -330,7 +342,7 @@ class Master:
             return self._ask(replace(slot, token=self._token, epoch=self.epoch))
         exclusion = lapsed(self.snapshot, now_ms, self._since_ms)
         if exclusion is not None:
-            return self._ask(exclusion)
+            return self._ask(replace(exclusion, token=self._token, epoch=self.epoch))
         effects = self._follow_steps(now)
         if self._waits_for_data:
             return effects + self._watch_data(now)

@@ -103,13 +103,20 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Exclude:
-    """Remove a member that does not answer. That incarnation never returns."""
+    """Remove a member that does not answer. That incarnation never returns.
+
+    `token`, `epoch`: of a master; "": a person asks. `lease_until_ms`: the end of the lease that
+    the master saw; one that was renewed since is left alone.
+    """
 
     id: str
     by: str
     reason: str
     confirm_stopped: bool
     incarnation: int  # the one that was judged; another one is left alone
+    token: str = ""
+    epoch: int = 0
+    lease_until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -630,6 +630,31 @@ class TestExclude:
         assert (await told(stage, leased, NotMember)).tombstone.incarnation == 2
 
     @pytest.mark.asyncio
+    async def test_for_a_master_by_its_mastership_and_the_lease_that_it_saw(self, stage):
+        await formed(stage, V1, admit(), admit("b", "b1", lease_ms=HOUR_MS))
+        epoch, until_ms = stage.state.record.epoch, stage.state.members["b"].lease_until_ms
+        judged = Exclude("b", "m", "silent", False, 2, "m1", epoch, until_ms)
+        await told(stage, replace(judged, token="another"), Fenced)
+        await told(stage, replace(judged, epoch=epoch + 1), Fenced)
+        await told(stage, judged, Refused, "lease_runs")
+        await stage.let_time_pass()
+        await told(stage, replace(judged, lease_until_ms=2), Refused, "lease_runs")
+        await told(stage, replace(judged, id="a", incarnation=1), Refused, "may_be_alive")
+        judged = replace(judged, lease_until_ms=stage.state.members["b"].lease_until_ms)
+        await told(stage, judged, Done)
+
+    @pytest.mark.asyncio
+    async def test_for_a_master_only_once_the_store_is_verified(self, stage):
+        await formed(stage, V1, admit(), admit("b", "b1", lease_ms=HOUR_MS))
+        epoch, until_ms = stage.state.record.epoch, stage.state.members["b"].lease_until_ms
+        judged = Exclude("b", "m", "silent", False, 2, "m1", epoch, until_ms)
+        await stage.change_identity()
+        await stage.call(attach(stage, quarantine_ms=HOUR_MS))
+        await stage.let_time_pass()
+        await told(stage, judged, Unverified)
+        await told(stage, replace(judged, token="", epoch=0), Done)  # a person may
+
+    @pytest.mark.asyncio
     async def test_waits_for_the_end_of_a_quarantine(self, stage):
         await formed(stage)
         exclude = Exclude("a", "ann", "dead", True, 1)

@@ -6,7 +6,17 @@ from peerupgrade.core.blockers import all_blockers
 from peerupgrade.core.effects import SetTimer
 from peerupgrade.core.leases import lapse_moments, lapsed, with_leases
 from peerupgrade.core.record import Standing
-from peerupgrade.core.requests import All, Done, Exclude, ReadAll, Refused, View
+from peerupgrade.core.requests import (
+    All,
+    Done,
+    Exclude,
+    Fenced,
+    ReadAll,
+    Refused,
+    Unverified,
+    View,
+)
+from peerupgrade.core.store import StoreState, execute
 from tests.core.builders import member, record, snapshot
 from tests.core.test_master import began, requested
 
@@ -24,7 +34,8 @@ def view(*members, **changes):
 
 def test_a_member_is_removed_once_its_lease_has_ended_and_not_before():
     found = lapsed(view(leased()), NOW_MS, LONG_AGO_MS)
-    assert found == Exclude("b", "a", "its lease ended 0.0 s ago", False, 1)
+    reason = "its lease ended 0.0 s ago"
+    assert found == Exclude("b", "a", reason, False, 1, lease_until_ms=NOW_MS - 1)
     assert lapsed(view(leased(until_ms=NOW_MS + 1)), NOW_MS, LONG_AGO_MS) is None
 
 
@@ -83,6 +94,35 @@ def test_a_new_mastership_gives_every_member_its_time_again():
     (read,) = master.watching(100.0)
     later = replace(view(leased()), now_ms=NOW_MS + 100_000)
     assert requested(master.replied(100.0, read.call, All(later))) == []
+
+
+def test_a_jump_of_the_stores_clock_gives_every_member_its_time_again():
+    master, _ = began(view(leased(until_ms=NOW_MS + 40_000)))
+    (read,) = master.read_again(1.0)
+    jumped = replace(view(leased(until_ms=NOW_MS + 40_000)), now_ms=NOW_MS + 3_600_000)
+    effects = master.replied(1.0, read.call, All(jumped))
+    assert requested(effects) == []
+    assert round(timer(effects)) == 31
+
+
+def asked_of_the_store(*, token="m", until_ms=NOW_MS - 1, identity="server"):
+    state = StoreState(record=record(), master_token="m", suspect=identity)
+    state.members["b"] = leased()
+    asked = Exclude("b", "a", "silent", False, 1, token, 3, until_ms)
+    reply, _ = execute(state, asked, NOW_MS, identity)
+    assert ("b" not in state.members) == isinstance(reply, Done) == ("b" in state.excluded)
+    return reply.rule if isinstance(reply, Refused) else type(reply)
+
+
+def test_the_store_removes_for_the_newest_mastership_whose_lease_is_the_one_that_it_saw():
+    assert asked_of_the_store() is Done
+    assert asked_of_the_store(token="an older one") is Fenced  # R1
+    assert asked_of_the_store(until_ms=NOW_MS - 2) == "lease_runs"  # R2: renewed, and over again
+
+
+def test_the_store_removes_nobody_for_a_master_that_has_not_verified_it():
+    """R16: the quarantine is over, and that is all."""
+    assert asked_of_the_store(identity="another") is Unverified
 
 
 def test_why_says_what_comes_of_a_lease_that_is_not_renewed():

@@ -47,8 +47,8 @@ MUTANTS = [
     Mutant(
         "R1t",
         "a superseded master takes and returns slots",
-        SLOTS,
-        "if request.token and step.is_fenced(request.epoch, request.token):",
+        STATE,
+        "if request.token and self.is_fenced(request.epoch, request.token):",
         "if False:",
     ),
     Mutant(
@@ -345,6 +345,27 @@ MUTANTS = [
         LEASES,
         "max(member.lease_until_ms, since_ms + member.lease_ms)",
         "member.lease_until_ms",
+    ),
+    Mutant(
+        "R2e",
+        "the store removes for a master whoever has renewed since",
+        ADMIT,
+        "if request.token and known.lease_until_ms != request.lease_until_ms:  # R2",
+        "if False:",
+    ),
+    Mutant(
+        "R7d",
+        "the master removes members although only the store's clock has jumped",
+        MASTER,
+        "if not self._since_ms or self._has_jumped(now, snapshot):",
+        "if not self._since_ms:",
+    ),
+    Mutant(
+        "R16f",
+        "the store removes members for a master that has not verified it",
+        STATE,
+        "if record is None or record.identity != self.identity:\n            return Unverified",
+        "if record is None:\n            return Unverified",
     ),
     Mutant(
         "R7c",

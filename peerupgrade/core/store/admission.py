@@ -188,16 +188,17 @@ def exclude(step: Step, request: Exclude) -> Reply:
         return Unverified(step.view)
     if record.identity != step.identity and step.quarantined:  # R16
         return Unverified(step.view)
+    untrusted = step.untrusted(request) if request.token else None
+    if untrusted is not None:
+        return untrusted
     known = state.members.get(request.id)
     if known is None:
         return NotMember(step.view, state.excluded.get(request.id))
     if known.incarnation != request.incarnation:  # R2: it came back meanwhile
         return Conflict(step.view)
-    if not request.confirm_stopped:
-        if known.lease_ms == 0:
-            return Refused("may_be_alive", step.view, other=known)
-        if step.now_ms < known.lease_until_ms:  # R7
-            return Refused("lease_runs", step.view, other=known)
+    rule = "" if request.confirm_stopped else _lease_rule(step, known, request)
+    if rule:
+        return Refused(rule, step.view, other=known)
     step.remove_member(request.id)
     for old in [one for one in state.excluded.values() if step.now_ms - one.at_ms > TOMBSTONE_MS]:
         del state.excluded[old.id]
@@ -207,3 +208,14 @@ def exclude(step: Step, request: Exclude) -> Reply:
     step.heard.append(ExcludedHeard(request.id, known.incarnation))
     step.note("excluded", request.by, f"{request.id}: {request.reason}", record)
     return Done(step.view)
+
+
+def _lease_rule(step: Step, known: Member, request: Exclude) -> str:
+    """What keeps a member from being removed without a word that it is stopped; "": nothing."""
+    if known.lease_ms == 0:
+        return "may_be_alive"
+    if request.token and known.lease_until_ms != request.lease_until_ms:  # R2
+        return "lease_runs"
+    if step.now_ms < known.lease_until_ms:  # R7
+        return "lease_runs"
+    return ""

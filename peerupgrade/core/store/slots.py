@@ -13,21 +13,19 @@ from peerupgrade.core.record import Member, Slot, Standing, is_down
 from peerupgrade.core.requests import (
     Conflict,
     Done,
-    Fenced,
     NotMember,
     Outcome,
     Refused,
     Reply,
     ReturnSlot,
     TakeSlot,
-    Unverified,
 )
 from peerupgrade.core.store.state import Step
 
 
 def take_slot(step: Step, request: TakeSlot) -> Reply:
     """Give the permission if that leaves no more members down than the budget says."""
-    untrusted = _untrusted(step, request)
+    untrusted = step.untrusted(request)
     if untrusted is not None:
         return untrusted
     state, record = step.state, step.state.record
@@ -52,16 +50,6 @@ def take_slot(step: Step, request: TakeSlot) -> Reply:
     return Done(step.view)
 
 
-def _untrusted(step: Step, request: TakeSlot | ReturnSlot) -> Reply | None:
-    """The store is in doubt, or a master asks that was superseded."""
-    record = step.state.record
-    if record is None or record.identity != step.identity:
-        return Unverified(step.view)
-    if request.token and step.is_fenced(request.epoch, request.token):  # R1
-        return Fenced(step.view)
-    return None
-
-
 def _slot(step: Step, request: TakeSlot, member: Member) -> Slot:
     away = int(member.standing is Standing.AWAY)
     return Slot(request.id, request.by, step.now_ms, member.incarnation, away)
@@ -69,7 +57,7 @@ def _slot(step: Step, request: TakeSlot, member: Member) -> Slot:
 
 def return_slot(step: Step, request: ReturnSlot) -> Reply:
     """Take the permission back, from whoever says so, once the member is up."""
-    untrusted = _untrusted(step, request)
+    untrusted = step.untrusted(request)
     if untrusted is not None:
         return untrusted
     state, record = step.state, step.state.record

@@ -18,10 +18,16 @@ from peerupgrade.core.record import (
 )
 from peerupgrade.core.requests import (
     DoubtHeard,
+    Exclude,
+    Fenced,
     Heard,
     MemberHeard,
     RecordHeard,
+    Reply,
+    ReturnSlot,
     Stored,
+    TakeSlot,
+    Unverified,
     View,
 )
 
@@ -183,6 +189,15 @@ class Step:
         """R1: a newer mastership has begun than the one that asks."""
         record = self.state.record
         return record is None or epoch != record.epoch or token != self.state.master_token
+
+    def untrusted(self, request: TakeSlot | ReturnSlot | Exclude) -> Reply | None:
+        """The store is in doubt, or a master asks that was superseded."""
+        record = self.state.record
+        if record is None or record.identity != self.identity:
+            return Unverified(self.view)  # R16
+        if request.token and self.is_fenced(request.epoch, request.token):  # R1
+            return Fenced(self.view)
+        return None
 
     @property
     def quarantined(self) -> bool:
