@@ -45,23 +45,32 @@ class Strategy:
     """How the rollout goes on.
 
     Attributes:
-        budget: so many may be down at once; 1 unless given.
+        budget: so many may be down at once, or a part of them such as 25%; 1 unless given.
         canary: pause once so many have it; 0: never.
         soak: so long must those that have it operate before the next one, for example 30s or 10m.
         one_zone: never take nodes of two zones down at once.
+        window: begin with nodes only then (UTC), for example "mon-fri 22:00-05:00"; may be
+            repeated.
+        failures: so many nodes may fail before it pauses; each is left out. 0 unless given.
     """
 
-    budget: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None
+    budget: str | None = None
     canary: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
     soak: timedelta | None = None
     one_zone: bool | None = None
+    window: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    failures: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
 
     def given(self) -> Json:
         """What was given, as the node takes it."""
-        soak_s = None if self.soak is None else self.soak.total_seconds()
-        fields = {"budget": self.budget, "canary": self.canary, "soak_s": soak_s}
-        fields["one_zone"] = self.one_zone
-        return {name: value for name, value in fields.items() if value is not None}
+        found: Json = {"windows": [*self.window]} if self.window else {}
+        for name in ("budget", "canary", "soak", "one_zone", "failures"):
+            value = getattr(self, name)
+            if isinstance(value, timedelta):
+                found[f"{name}_s"] = value.total_seconds()
+            elif value is not None:
+                found[name] = value
+        return found
 
 
 @Parameter(name="*")
@@ -106,6 +115,7 @@ def start(
 
         peerupgrade upgrade plan 2.0
         peerupgrade upgrade start 2.0 --wait
+        peerupgrade upgrade start 2.0 --budget 25% --window "mon-fri 22:00-05:00"
     """
     body: Json = {"version": version, "by": who(by), "reason": reason, "skip": [*scope.skip]}
     if scope.lowest_supported:
@@ -130,7 +140,8 @@ def change(
     chosen = strategy.given()
     if not chosen:
         raise ConfigError(
-            "nothing is to be changed", hint="give --budget, --canary, --soak or --one-zone"
+            "nothing is to be changed",
+            hint="give --budget, --soak or the like: peerupgrade upgrade change --help",
         )
     body = {"by": who(by), "reason": reason, **chosen}
     return _post(target, "change", body, "the rollout goes on so")
@@ -350,11 +361,16 @@ def _print(answer: Json) -> None:
 
 def _how(rollout: Json) -> Iterator[str]:
     where = " of one zone" if rollout["one_zone"] else ""
-    yield f"{rollout['budget']}{where} may be down at once"
+    share = rollout["budget_percent"]
+    yield f"{f'{share} %' if share else rollout['budget']}{where} may be down at once"
     if rollout["canary"]:
         yield f"a pause once {rollout['canary']} have it"
     if rollout["soak_s"]:
         yield f"{span(rollout['soak_s'])} from one to the next"
+    if rollout["windows"]:
+        yield f"only within {', '.join(rollout['windows'])} (UTC)"
+    if rollout["failures"]:
+        yield f"{len(rollout['failed'])} of {rollout['failures']} nodes that may fail have failed"
 
 
 def _pairs(answer: Json) -> Iterator[tuple[str, str]]:

@@ -60,6 +60,7 @@ class Code(StrEnum):
     STEP_UNKNOWN = "step_unknown"
     MEMBER_DOWN = "member_down"
     SOAKING = "soaking"
+    WINDOW_CLOSED = "window_closed"
     BUDGET_SPENT = "budget_spent"
 
 

@@ -24,7 +24,15 @@ from peerupgrade.core.record import (
     WorkState,
     is_down,
 )
-from peerupgrade.core.rollout import has_stopped, lacking, next_member, soaks_until_ms, work_on
+from peerupgrade.core.rollout import (
+    has_stopped,
+    lacking,
+    next_member,
+    soaks_until_ms,
+    window_opens_at_ms,
+    work_on,
+)
+from peerupgrade.core.windows import ALWAYS, closed_at_ms, week_time
 
 _BY_ROLLOUT = (Code.OLDER_VERSION, Code.AWAY)
 
@@ -76,7 +84,9 @@ def _rollout_blockers(
             "peerupgrade upgrade resume",
         )
     if not rollout.aborted:
-        yield from _soaking(snapshot, rollout, now_ms)
+        if waiting:
+            yield from _soaking(snapshot, rollout, now_ms)
+            yield from _window_closed(rollout, now_ms)
         yield from (_down(member) for member in waiting if is_down(record, member))
     member = next_member(snapshot, now_ms)
     if member is not None:
@@ -141,15 +151,28 @@ def _down(member: Member) -> Blocker:
 
 
 def _soaking(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
-    until_ms = soaks_until_ms(snapshot)
-    if now_ms < until_ms and lacking(snapshot):
+    until_ms, soak_ms = soaks_until_ms(snapshot), rollout.strategy.soak_ms
+    if now_ms < until_ms:
         yield Blocker(
             Code.SOAKING,
             "",
-            until_ms - rollout.soak_ms,
-            f"those that have {rollout.version} must operate for {rollout.soak_ms / 1000:g} s"
+            until_ms - soak_ms,
+            f"those that have {rollout.version} must operate for {soak_ms / 1000:g} s"
             " before another one is taken down",
             f"wait {(until_ms - now_ms) / 1000:.0f} s; or: peerupgrade upgrade change --soak 0s",
+        )
+
+
+def _window_closed(rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
+    opens_ms, windows = window_opens_at_ms(rollout, now_ms), rollout.strategy.windows
+    if now_ms < opens_ms:
+        yield Blocker(
+            Code.WINDOW_CLOSED,
+            "",
+            max(rollout.started_at_ms, closed_at_ms(windows, now_ms)),
+            f"members are taken down only within {', '.join(windows)} (UTC)",
+            f"wait until {week_time(opens_ms)} UTC, in {(opens_ms - now_ms) / 3_600_000:.1f} h; or:"
+            f" peerupgrade upgrade change --window {ALWAYS}",
         )
 
 
@@ -166,7 +189,8 @@ def _no_slot(
     down |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
     mine = snapshot.slots.get(member.id)
     others = {name: why for name, why in down.items() if name != member.id}
-    if mine is None and len(others) < rollout.budget:
+    budget = rollout.strategy.budget_of(len(snapshot.members))
+    if mine is None and len(others) < budget:
         return
     if mine is not None and mine.by == f"rollout {rollout.id}":
         return
@@ -175,6 +199,6 @@ def _no_slot(
         Code.BUDGET_SPENT,
         member.id,
         snapshot.members[member.id].changed_at_ms,
-        f"{member.id} is next, and not more than {rollout.budget} may be down: {', '.join(named)}",
+        f"{member.id} is next, and not more than {budget} may be down: {', '.join(named)}",
         "start what is down, or exclude it if it is gone for good; whoever has a slot returns it",
     )

@@ -61,6 +61,7 @@ from peerupgrade.core.rollout import (
     slot_request,
     slots_after,
     soaks_until_ms,
+    window_opens_at_ms,
 )
 from peerupgrade.core.timers import Timers
 from peerupgrade.core.versions import Version
@@ -416,6 +417,8 @@ class Master:
         moments += lapse_moments(snapshot, self._since_ms)
         if record is not None and record.hold is not None:
             moments.append(record.hold.until_ms)
+        if record is not None and record.rollout is not None:
+            moments.append(window_opens_at_ms(record.rollout, store_now_ms))
         if not snapshot.verified:
             moments += [member.lease_until_ms for member in snapshot.members.values()]
         awaited = []

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from peerupgrade.core.strategy import CAREFUL, Strategy
 from peerupgrade.core.versions import Version
 
 
@@ -133,12 +134,10 @@ class Rollout:
     Attributes:
         id: never given twice.
         version: that every member gets.
-        budget: at most so many members are down at once.
-        canary: it pauses once so many members have the version; 0: it does not, or has done so.
-        soak_ms: so long must those that have it operate before another one is taken down.
-        one_zone: 1: all that are down are of one zone.
+        strategy: how it goes on.
         turns: that are under way.
         skipped: members that keep what they have.
+        failed: those of them that it has left out by itself, since somebody last resumed it.
         pause: no turn begins; those under way go on.
         aborted: 1: no turn begins any more, and it ends with those under way.
         rollback: 1: every member that got the version in it returns to what it had; until it ends
@@ -150,13 +149,11 @@ class Rollout:
     by: str
     reason: str
     started_at_ms: int
-    budget: int = 1
-    canary: int = 0
-    soak_ms: int = 0
-    one_zone: int = 0
+    strategy: Strategy = CAREFUL
     turns: tuple[Turn, ...] = ()
     turn_ended_at_ms: int = 0
     skipped: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
     pause: Hold | None = None
     aborted: int = 0
     rollback: int = 0

@@ -35,7 +35,9 @@ from peerupgrade.core.record import (
 )
 from peerupgrade.core.refusals import version_words
 from peerupgrade.core.requests import Outcome, ReturnSlot, SetRollout, TakeSlot
+from peerupgrade.core.strategy import CAREFUL, Changes, Strategy
 from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.core.windows import opens_at_ms
 from peerupgrade.errors import RefusedError
 
 _BY = "rollout "
@@ -110,7 +112,7 @@ def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -
     if record is None or record.rollout is None or now_ms < soaks_until_ms(snapshot):
         return None
     rollout = record.rollout
-    if rollout.aborted or rollout.pause is not None:
+    if rollout.aborted or rollout.pause is not None or now_ms < window_opens_at_ms(rollout, now_ms):
         return None
     missing = {node_id for node_id in silent if node_id in snapshot.members}
     up = [one for one in lacking(snapshot) if not is_down(record, one) and one.id not in missing]
@@ -123,9 +125,11 @@ def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -
 
 def _budget(snapshot: Snapshot, rollout: Rollout) -> int:
     """Before the canaries have it nobody else is taken down."""
-    if not rollout.canary or rollout.rollback:
-        return rollout.budget
-    return min(rollout.budget, max(0, rollout.canary - len(_brought(snapshot, rollout))))
+    strategy = rollout.strategy
+    budget = strategy.budget_of(len(snapshot.members))
+    if not strategy.canary or rollout.rollback:
+        return budget
+    return min(budget, max(0, strategy.canary - len(_brought(snapshot, rollout))))
 
 
 def _brought(snapshot: Snapshot, rollout: Rollout) -> list[Member]:
@@ -135,8 +139,15 @@ def _brought(snapshot: Snapshot, rollout: Rollout) -> list[Member]:
 
 
 def _zone_fits(snapshot: Snapshot, rollout: Rollout, member: Member) -> bool:
+    if not rollout.strategy.one_zone:
+        return True
     down = (snapshot.members.get(turn.node) for turn in rollout.turns)
-    return not rollout.one_zone or all(one is None or one.zone == member.zone for one in down)
+    return all(one is None or one.zone == member.zone for one in down)
+
+
+def window_opens_at_ms(rollout: Rollout, now_ms: int) -> int:
+    """When turns may begin: `now_ms` if they may now. Who returns does not wait for a window."""
+    return now_ms if rollout.rollback else opens_at_ms(rollout.strategy.windows, now_ms)
 
 
 def soaks_until_ms(snapshot: Snapshot) -> int:
@@ -145,12 +156,12 @@ def soaks_until_ms(snapshot: Snapshot) -> int:
     One that starts again begins anew: a release that falls over does not get further.
     """
     record = snapshot.record
-    if record is None or record.rollout is None or not record.rollout.soak_ms:
+    if record is None or record.rollout is None or not record.rollout.strategy.soak_ms:
         return 0
     rollout = record.rollout
     began = [one.joined_at_ms for one in _brought(snapshot, rollout)]
     began_ms = max([rollout.turn_ended_at_ms, *began])
-    return began_ms + rollout.soak_ms if began_ms else 0
+    return began_ms + rollout.strategy.soak_ms if began_ms else 0
 
 
 def hands_over(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> bool:
@@ -264,16 +275,17 @@ def rollout_step(
             rest = tuple(one for one in rollout.turns if one is not turn)
             ended = replace(rollout, turns=rest, turn_ended_at_ms=now_ms)
             return _step(StepName.TURN_ENDED, record, ended, _said(turn, member))
-        if has_stopped(work_on(member, turn), turn) and rollout.pause is None:
-            why = _said(turn, member)
-            paused = replace(rollout, pause=Hold(turn.node, why, now_ms))
-            return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
+        if has_stopped(work_on(member, turn), turn):
+            step = _after_failure(snapshot, rollout, turn, now_ms)
+            if step is not None:
+                return step
     if not rollout.turns and (rollout.aborted or not lacking(snapshot)):
         return _end(record, rollout, now_ms)
-    if rollout.canary and not rollout.turns and not _budget(snapshot, rollout):
-        why = f"{rollout.canary} members have {rollout.version}: look at them, then resume"
-        paused = replace(rollout, canary=0, pause=Hold(_CANARY, why, now_ms))
-        return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
+    canary = rollout.strategy.canary
+    if canary and not rollout.turns and not _budget(snapshot, rollout):
+        why = f"{canary} members have {rollout.version}: look at them, then resume"
+        strategy = replace(rollout.strategy, canary=0)
+        return _paused(record, replace(rollout, strategy=strategy), _CANARY, why, now_ms)
     member = next_member(snapshot, now_ms, silent)
     # R29: first the slot, acknowledged, then the turn.
     if member is None or member.id not in sure or not _has_slot(snapshot, member.id):
@@ -282,6 +294,24 @@ def rollout_step(
     turn = Turn(id_, member.id, _gets(rollout, member), now_ms)
     given = replace(rollout, turns=(*rollout.turns, turn))
     return _step(StepName.TURN_GIVEN, record, given, f"{member.id} has {member.installed}")
+
+
+def _after_failure(snapshot: Snapshot, rollout: Rollout, turn: Turn, now_ms: int) -> Step | None:
+    """A member's turn has failed: it is left out, if so many may fail, or the rollout pauses."""
+    record, why = snapshot.record, _said(turn, snapshot.members.get(turn.node))
+    assert record is not None
+    if len(rollout.failed) < rollout.strategy.failures and not rollout.rollback:
+        skipped = _skipped(snapshot, rollout, turn.node)
+        given_up = replace(skipped, failed=(*rollout.failed, turn.node))
+        return _step(StepName.TURN_GIVEN_UP, record, given_up, why)
+    if rollout.pause is not None:
+        return None
+    return _paused(record, rollout, turn.node, why, now_ms)
+
+
+def _paused(record: ClusterRecord, rollout: Rollout, by: str, why: str, now_ms: int) -> Step:
+    paused = replace(rollout, pause=Hold(by, why, now_ms))
+    return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
 
 
 def _step(name: StepName, record: ClusterRecord, rollout: Rollout, inputs: str) -> Step:
@@ -344,7 +374,8 @@ def slot_request(
         missing.append(member.id)
     if not missing:
         return None
-    return TakeSlot(missing[0], _BY + rollout.id, rollout.budget, revision=record.revision)
+    budget = rollout.strategy.budget_of(len(snapshot.members))
+    return TakeSlot(missing[0], _BY + rollout.id, budget, revision=record.revision)
 
 
 def _returned(snapshot: Snapshot, turns: Collection[Turn], slot: Slot) -> ReturnSlot | None:
@@ -380,16 +411,6 @@ def slots_after(snapshot: Snapshot, request: TakeSlot | ReturnSlot, now_ms: int)
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
-    """How a rollout goes on; None: as it is. See `Rollout`."""
-
-    budget: int | None = None
-    canary: int | None = None
-    soak_ms: int | None = None
-    one_zone: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Start:
     """Bring every member to a version, but for those in `skip`.
 
@@ -399,7 +420,7 @@ class Start:
     version: str
     by: str
     reason: str = ""
-    strategy: Strategy = Strategy()
+    strategy: Strategy = CAREFUL
     skip: tuple[str, ...] = ()
     lowest: str = ""
 
@@ -408,7 +429,7 @@ class Start:
 class Change:
     """Let it go on in another way."""
 
-    strategy: Strategy
+    changes: Changes
     by: str
     reason: str = ""
 
@@ -517,7 +538,7 @@ def _started(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout
     rollout = Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms)
     for name in asked.skip:
         rollout = _skipped(snapshot, rollout, name)
-    return _by(rollout, asked.strategy)
+    return replace(rollout, strategy=asked.strategy)
 
 
 def _check_supported(
@@ -534,25 +555,13 @@ def _check_supported(
         raise RefusedError(message, rule=rule, hint=hint)
 
 
-def _by(rollout: Rollout, strategy: Strategy) -> Rollout:
-    def chosen(asked: int | None, known: int) -> int:
-        return known if asked is None else int(asked)
-
-    return replace(
-        rollout,
-        budget=chosen(strategy.budget, rollout.budget),
-        canary=chosen(strategy.canary, rollout.canary),
-        soak_ms=chosen(strategy.soak_ms, rollout.soak_ms),
-        one_zone=chosen(strategy.one_zone, rollout.one_zone),
-    )
-
-
 def _changed(
     snapshot: Snapshot, rollout: Rollout, asked: Change | Pause | Resume | Retry | Skip | Abort
 ) -> tuple[Rollout, str]:
     match asked:
         case Change():
-            return _by(rollout, asked.strategy), "rollout changed"
+            strategy = replace(rollout.strategy, **asked.changes)
+            return replace(rollout, strategy=strategy), "rollout changed"
         case Pause():
             pause = Hold(asked.by, asked.reason, snapshot.now_ms)
             return replace(rollout, pause=pause), "rollout paused"
@@ -600,7 +609,7 @@ def _resumed(snapshot: Snapshot, rollout: Rollout) -> Rollout:
                 rule="turn_stopped",
                 hint=f"peerupgrade upgrade retry {turn.node}, or upgrade skip {turn.node}",
             )
-    return replace(rollout, pause=None)
+    return replace(rollout, pause=None, failed=())
 
 
 def _retried(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:

@@ -33,6 +33,7 @@ from peerupgrade.core.record import (
 from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.rollout import Part, RolloutView, outcome, rollout_view
 from peerupgrade.core.status import NodeStatus
+from peerupgrade.core.strategy import shown
 from peerupgrade.core.versions import Version
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
 from peerupgrade.ports import Traffic
@@ -294,10 +295,8 @@ def _rollout(view: RolloutView) -> Json:
         "by": rollout.by,
         "reason": rollout.reason,
         **_time("started_at", rollout.started_at_ms),
-        "budget": rollout.budget,
-        "canary": rollout.canary,
-        "soak_s": rollout.soak_ms / 1000,
-        "one_zone": bool(rollout.one_zone),
+        **shown(rollout.strategy),
+        "failed": list(rollout.failed),
         "pause": _hold(rollout.pause),
         "aborted": bool(rollout.aborted),
         "rollback": bool(rollout.rollback),

@@ -1,10 +1,11 @@
 """A rollout: who is next, what the master does, what people may change."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from peerupgrade.core.acting import StepName
+from peerupgrade.core.blockers import Code
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.record import (
     Hold,
@@ -25,7 +26,6 @@ from peerupgrade.core.rollout import (
     Retry,
     Skip,
     Start,
-    Strategy,
     hands_over,
     lacking,
     next_member,
@@ -35,6 +35,7 @@ from peerupgrade.core.rollout import (
     steer,
 )
 from peerupgrade.core.store import StoreState, execute
+from peerupgrade.core.strategy import Strategy
 from peerupgrade.errors import RefusedError
 from tests.core.builders import V, member, record, snapshot
 
@@ -43,7 +44,9 @@ BY = "rollout 3.9"
 
 
 def rollout(*turns, **changes):
-    return replace(Rollout("3.9", "2.0", "ann", "new", 1000), turns=turns, **changes)
+    how = {name: changes.pop(name) for name in asdict(Strategy()) if name in changes}
+    began = Rollout("3.9", "2.0", "ann", "new", 1000, Strategy(**how))
+    return replace(began, turns=turns, **changes)
 
 
 def turn(name="a", **changes):
@@ -144,7 +147,7 @@ def test_it_pauses_once_the_canaries_have_it_and_then_goes_on():
     step = rollout_step(view(*members, rollout=canaries), NOW_MS, ())
     assert step.name is StepName.ROLLOUT_PAUSED
     paused = step.record.rollout
-    assert (paused.canary, paused.pause.by) == (0, "canary")
+    assert (paused.strategy.canary, paused.pause.by) == (0, "canary")
     resumed = steer(view(*members, rollout=paused), Resume("ann")).rollout
     assert next_member(view(*members, rollout=resumed), NOW_MS).id == "c"
     others = [member("x", "2.0"), member("y", "2.0"), member("c")]  # by hand, before it began
@@ -156,11 +159,11 @@ def test_all_that_are_down_at_once_are_of_one_zone():
     down = rollout(turn("a"), budget=3, one_zone=1)
     assert next_member(view(*members, rollout=down), NOW_MS).id == "c"
     assert next_member(view(*members[:2], rollout=down), NOW_MS) is None
-    assert next_member(view(*members[:2], rollout=replace(down, one_zone=0)), NOW_MS).id == "b"
+    assert next_member(view(*members[:2], rollout=rollout(turn("a"), budget=3)), NOW_MS).id == "b"
 
 
 def test_how_it_goes_on_can_be_changed_while_it_runs():
-    asked = Change(Strategy(budget=2, soak_ms=1000), "ann", "it is night")
+    asked = Change({"budget": 2, "soak_ms": 1000}, "ann", "it is night")
     request = steer(view(member("a"), rollout=rollout(canary=3)), asked)
     assert request.kind == "rollout changed"
     assert request.rollout == rollout(canary=3, budget=2, soak_ms=1000)
@@ -274,7 +277,7 @@ def test_a_rollout_begins_once_and_only_to_what_somebody_lacks():
     shown = view(member("a"), member("b", "2.0"), rollout=None)
     request = steer(shown, Start("2.0", "ann", "new", Strategy(budget=2)))
     assert (request.revision, request.kind, request.by) == (10, "rollout to 2.0", "ann")
-    assert request.rollout == Rollout("3.11", "2.0", "ann", "new", NOW_MS, budget=2)
+    assert request.rollout == Rollout("3.11", "2.0", "ann", "new", NOW_MS, Strategy(2))
     without = steer(shown, Start("2.0", "ann", skip=("b",)))
     assert without.rollout.skipped == ("b",)
     with pytest.raises(KeyError):
@@ -400,3 +403,68 @@ def test_what_keeps_the_next_one_is_named():
     assert codes(taken) == [("rollout", ""), ("budget_spent", "a")]
     paused = view(member("a"), rollout=rollout(pause=Hold("ann", "lunch", 1)))
     assert codes(paused) == [("rollout", ""), ("rollout_paused", "")]
+
+
+# --- pace -----------------------------------------------------------------------------------------
+
+
+def test_a_budget_can_be_a_part_of_the_members_and_is_one_at_least():
+    members = [member(name) for name in "abcdefgh"]
+    quarter = rollout(turn("a"), budget_percent=25)
+    assert next_member(view(*members, rollout=quarter), NOW_MS).id == "b"
+    assert next_member(view(*members[:7], rollout=quarter), NOW_MS) is None
+    alone = rollout(budget_percent=25)
+    assert slot_request(view(*members[:3], rollout=alone), NOW_MS, ()) == (
+        TakeSlot("a", BY, 1, revision=10)
+    )
+    assert slot_request(view(*members, rollout=alone), NOW_MS, ()).budget == 2
+
+
+MONDAY_MS = 1_764_547_200_000  # 2025-12-01 00:00 UTC
+HOUR_MS = 3_600_000
+
+
+def test_outside_of_all_windows_no_turn_begins():
+    closed = rollout(windows=("mon 22:00-23:00", "wed 00:00-24:00"), started_at_ms=MONDAY_MS)
+    now_ms = MONDAY_MS + 12 * HOUR_MS
+    shown = replace(view(member("a"), member("b"), rollout=closed), now_ms=now_ms)
+    assert next_member(shown, now_ms) is None
+    assert slot_request(shown, now_ms, ()) is None
+    assert rollout_step(replace(shown, slots={"a": Slot("a", BY, 1, 1)}), now_ms, {"a"}) is None
+    (_, told) = whole_ledger(shown, now_ms)
+    assert (told.code, told.since_ms) == (Code.WINDOW_CLOSED, MONDAY_MS)
+    assert "mon 22:00-23:00, wed 00:00-24:00" in told.evidence
+    assert "mon 22:00 UTC, in 10.0 h" in told.remedy
+    assert next_member(shown, MONDAY_MS + 22 * HOUR_MS).id == "a"
+    assert next_member(shown, MONDAY_MS + 50 * HOUR_MS).id == "a"
+
+
+def test_a_slot_that_was_taken_as_the_window_closed_is_returned_unused():
+    closed = rollout(windows=("mon 22:00-23:00",))
+    shown = view(member("a"), slots=["a"], rollout=closed)
+    assert slot_request(shown, MONDAY_MS, {"a"}) == ReturnSlot("a", BY, Outcome.UNUSED)
+
+
+def test_who_returns_does_not_wait_for_a_window():
+    back = rollout(windows=("mon 22:00-23:00",), rollback=1)
+    assert next_member(view(brought("a"), rollout=back), MONDAY_MS).id == "a"
+
+
+def test_so_many_turns_may_fail_before_the_rollout_pauses():
+    stopped = member("a", standing=Standing.AWAY, work=at(state=WorkState.FAILED, note="no room"))
+    may_fail = rollout(turn(), failures=1)
+    step = rollout_step(view(stopped, member("b"), rollout=may_fail), NOW_MS, ())
+    assert (step.name, step.inputs) == (StepName.TURN_GIVEN_UP, "a: install failed: no room")
+    left = step.record.rollout
+    assert (left.turns[0].given_up, left.skipped, left.failed) == (1, ("a",), ("a",))
+    assert left.pause is None
+    spent = replace(may_fail, failed=("z",))
+    paused = rollout_step(view(stopped, member("b"), rollout=spent), NOW_MS, ()).record.rollout
+    assert (paused.pause.by, paused.failed, paused.turns) == ("a", ("z",), (turn(),))
+    back = replace(may_fail, rollback=1)
+    assert rollout_step(view(stopped, rollout=back), NOW_MS, ()).name is StepName.ROLLOUT_PAUSED
+
+
+def test_whoever_resumes_lets_as_many_fail_again():
+    paused = rollout(failures=1, failed=("z",), pause=Hold("ann", "looking", 1))
+    assert steer(view(member("a"), rollout=paused), Resume("ann")).rollout.failed == ()

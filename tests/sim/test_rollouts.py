@@ -26,10 +26,10 @@ from peerupgrade.core.rollout import (
     Retry,
     Skip,
     Start,
-    Strategy,
     steer,
 )
 from peerupgrade.core.store import snapshot
+from peerupgrade.core.strategy import Strategy
 from peerupgrade.errors import RefusedError
 from peerupgrade.sim.stage import Event
 from tests.sim.scene import Scene, asks, commits
@@ -440,7 +440,7 @@ def test_a_master_wakes_when_those_that_have_it_have_operated_for_long_enough():
     assert str(scene.members["c"].installed) == "1.0"
     scene.run(2.0)
     assert str(scene.members["c"].installed) == "2.0"
-    scene.steer(Change(Strategy(soak_ms=0), "ann"))
+    scene.steer(Change({"soak_ms": 0}, "ann"))
     assert scene.ended()
 
 

@@ -35,6 +35,7 @@ from peerupgrade.core.requests import (
     MemberHeard,
     RecordHeard,
 )
+from peerupgrade.core.strategy import Strategy
 from peerupgrade.core.versions import parse_version
 from peerupgrade.errors import DataError
 from peerupgrade.wire import (
@@ -51,6 +52,7 @@ from peerupgrade.wire import (
 
 numbers = st.integers(0, 2**53)
 texts = st.text(max_size=30)
+some_texts = st.lists(texts, max_size=2).map(tuple)
 versions = st.sampled_from(["1.0", "1.0.0", "1.10", "2.0rc1", "3!1.2.post4.dev5+l.6"]).map(
     parse_version
 )
@@ -74,11 +76,13 @@ records = built(
     rollout=st.none()
     | built(
         Rollout,
+        strategy=built(Strategy, one_zone=st.booleans(), windows=some_texts),
         turns=st.lists(built(Turn), max_size=2).map(tuple),
-        skipped=st.lists(texts, max_size=2).map(tuple),
+        skipped=some_texts,
+        failed=some_texts,
         pause=st.none() | built(Hold),
     ),
-    rollout_end=st.none() | built(RolloutEnd, skipped=st.lists(texts, max_size=2).map(tuple)),
+    rollout_end=st.none() | built(RolloutEnd, skipped=some_texts),
 )
 members = built(
     Member,
