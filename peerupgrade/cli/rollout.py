@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -28,7 +28,13 @@ from peerupgrade.cli.who import By, who
 from peerupgrade.errors import ConfigError, ExitCode, UnavailableError
 
 _AGAIN_S = 0.5
-_DECIDE = ("step_failed", "step_unknown")  # a person has to say how it goes on
+_ON_UNHEALTHY = {
+    "pause": "a pause if one becomes unhealthy that has it",
+    "node": "who becomes unhealthy that has it returns to what it had",
+    "all": "all return to what they had if one becomes unhealthy that has it",
+}
+# Once it has paused by itself a person has to say how it goes on.
+_DECIDE, _TOO_MANY = ("step_failed", "step_unknown", "unhealthy_after"), "failures"
 
 _Reason = Annotated[str, Parameter(help="for the history.", show_default=False)]
 _Wait = Annotated[
@@ -52,6 +58,8 @@ class Strategy:
         window: begin with nodes only then (UTC), for example "mon-fri 22:00-05:00"; may be
             repeated.
         failures: so many nodes may fail before it pauses; each is left out. 0 unless given.
+        on_unhealthy: what follows if a node becomes unhealthy that has got the version: pause, or
+            that node or all of them return to what they had; pause unless given.
     """
 
     budget: str | None = None
@@ -60,11 +68,12 @@ class Strategy:
     one_zone: bool | None = None
     window: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     failures: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
+    on_unhealthy: Literal["pause", "node", "all"] | None = None
 
     def given(self) -> Json:
         """What was given, as the node takes it."""
         found: Json = {"windows": [*self.window]} if self.window else {}
-        for name in ("budget", "canary", "soak", "one_zone", "failures"):
+        for name in (one.name for one in fields(self) if one.name != "window"):
             value = getattr(self, name)
             if isinstance(value, timedelta):
                 found[f"{name}_s"] = value.total_seconds()
@@ -116,6 +125,7 @@ def start(
         peerupgrade upgrade plan 2.0
         peerupgrade upgrade start 2.0 --wait
         peerupgrade upgrade start 2.0 --budget 25% --window "mon-fri 22:00-05:00"
+        peerupgrade upgrade start 2.0 --canary 1 --soak 10m --on-unhealthy all
     """
     body: Json = {"version": version, "by": who(by), "reason": reason, "skip": [*scope.skip]}
     if scope.lowest_supported:
@@ -304,7 +314,10 @@ def _again(target: Target, known: Json) -> Json:
 
 
 def _undecided(answer: Json) -> bool:
-    return any(one["code"] in _DECIDE for one in answer["blockers"])
+    pause = answer["rollout"]["pause"]
+    if pause is None:
+        return False
+    return pause["by"] == _TOO_MANY or any(one["code"] in _DECIDE for one in answer["blockers"])
 
 
 def _line(answer: Json) -> str:
@@ -349,7 +362,7 @@ def _print(answer: Json) -> None:
                 one["standing"],
                 one["state"],
                 _doing(one) if one["state"] == "turn" else "",
-                one["note"],
+                one["note"] or _ails(one["health"]),
             )
             for one in rollout["members"]
         ),
@@ -357,6 +370,12 @@ def _print(answer: Json) -> None:
     for blocker in answer["blockers"]:
         print()
         print_blocker(blocker, answer["now_ms"])
+
+
+def _ails(health: Json | None) -> str:
+    if health is None or health["state"] == "healthy":
+        return ""
+    return f"health {health['state']}: {health['note']}".removesuffix(": ")
 
 
 def _how(rollout: Json) -> Iterator[str]:
@@ -371,6 +390,7 @@ def _how(rollout: Json) -> Iterator[str]:
         yield f"only within {', '.join(rollout['windows'])} (UTC)"
     if rollout["failures"]:
         yield f"{len(rollout['failed'])} of {rollout['failures']} nodes that may fail have failed"
+    yield _ON_UNHEALTHY[rollout["on_unhealthy"]]
 
 
 def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
@@ -390,13 +410,12 @@ def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
         if rollout["pause"] is not None:
             yield "paused", hold_text(rollout["pause"], answer["now_ms"])
         if rollout["rollback"]:
-            yield "rollback", "every node returns to what it had, the last one first"
+            cause = f": {plain(rollout['cause'])}" if rollout["cause"] else ""
+            yield "rollback", f"every node returns to what it had, the last one first{cause}"
         if rollout["aborted"]:
             yield "aborted", "the nodes whose turn it is come back"
     if ended is not None:
         skipped = f", without {', '.join(map(plain, ended['skipped']))}" if ended["skipped"] else ""
-        yield (
-            "last",
-            f"{ended['version']} {ended['outcome']}{skipped} at {moment(ended['ended_at'])}, took"
-            f" {span(ended['duration_s'])}",
-        )
+        cause = f" because {plain(ended['cause'])}" if ended["cause"] else ""
+        how = f"{ended['version']} {ended['outcome']}{cause}{skipped}"
+        yield "last", f"{how} at {moment(ended['ended_at'])}, took {span(ended['duration_s'])}"

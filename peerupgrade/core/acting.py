@@ -53,7 +53,7 @@ class StepName(StrEnum):
     CONVERTED = "converted"
     COMPLETED = "completed"
     TURN_GIVEN = "turn given"
-    TURN_GIVEN_UP = "turn given up"
+    ROLLOUT_RETREATS = "rollout retreats"
     TURN_ENDED = "turn ended"
     ROLLOUT_PAUSED = "rollout paused"
     ROLLOUT_ENDED = "rollout ended"

@@ -61,6 +61,8 @@ class Code(StrEnum):
     MEMBER_DOWN = "member_down"
     SOAKING = "soaking"
     WINDOW_CLOSED = "window_closed"
+    UNHEALTHY_BEFORE = "unhealthy_before"
+    UNHEALTHY_AFTER = "unhealthy_after"
     BUDGET_SPENT = "budget_spent"
 
 
@@ -77,6 +79,8 @@ MEMBER_CODES = frozenset(
         Code.TURN_NOT_BEGUN,
         Code.STEP_RUNS,
         Code.MEMBER_DOWN,
+        Code.UNHEALTHY_BEFORE,
+        Code.UNHEALTHY_AFTER,
     }
 )
 

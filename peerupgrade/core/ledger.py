@@ -16,6 +16,7 @@ from peerupgrade.core.blockers import (
 )
 from peerupgrade.core.record import (
     ClusterRecord,
+    HealthState,
     Member,
     Rollout,
     Snapshot,
@@ -25,10 +26,13 @@ from peerupgrade.core.record import (
     is_down,
 )
 from peerupgrade.core.rollout import (
+    brought,
     has_stopped,
     lacking,
     next_member,
+    rollout_budget,
     soaks_until_ms,
+    unhealthy,
     window_opens_at_ms,
     work_on,
 )
@@ -88,6 +92,8 @@ def _rollout_blockers(
             yield from _soaking(snapshot, rollout, now_ms)
             yield from _window_closed(rollout, now_ms)
         yield from (_down(member) for member in waiting if is_down(record, member))
+        if not rollout.rollback:
+            yield from _unhealthy(snapshot, rollout)
     member = next_member(snapshot, now_ms)
     if member is not None:
         yield from _no_slot(snapshot, record, rollout, member, silent)
@@ -150,6 +156,27 @@ def _down(member: Member) -> Blocker:
     )
 
 
+def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
+    """What was so before is told apart: it is not the fault of the new version."""
+    came = {member.id for member in brought(snapshot)}
+    for member in unhealthy(snapshot):
+        if rollout.turn_of(member.id) is not None:
+            continue
+        assert member.health is not None
+        note = f"is unhealthy: {member.health.note}"
+        if member.health.state is HealthState.UNKNOWN:
+            note = "was started, and its probes say nothing yet"
+        skip = f"peerupgrade upgrade skip {member.id}"
+        if member.id in came:
+            code, evidence = Code.UNHEALTHY_AFTER, f"{member.id} has got {member.installed}, and"
+            remedy = f"mend it, then: peerupgrade upgrade resume; or {skip}; or upgrade abort"
+            remedy += " --rollback"
+        else:
+            code, evidence = Code.UNHEALTHY_BEFORE, f"{member.id} has {member.installed}, and"
+            remedy = f"mend it: it counts as down, and until then it has no turn; or: {skip}"
+        yield Blocker(code, member.id, member.changed_at_ms, f"{evidence} {note}", remedy)
+
+
 def _soaking(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
     until_ms, soak_ms = soaks_until_ms(snapshot), rollout.strategy.soak_ms
     if now_ms < until_ms:
@@ -189,7 +216,7 @@ def _no_slot(
     down |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
     mine = snapshot.slots.get(member.id)
     others = {name: why for name, why in down.items() if name != member.id}
-    budget = rollout.strategy.budget_of(len(snapshot.members))
+    budget = rollout_budget(snapshot)
     if mine is None and len(others) < budget:
         return
     if mine is not None and mine.by == f"rollout {rollout.id}":

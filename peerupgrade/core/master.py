@@ -81,6 +81,7 @@ class Master:
     quarantine_s: float = 5.0
     steps: Mapping[Phase, frozenset[Version]] = field(default_factory=dict)  # that are here
     silent: Callable[[], frozenset[str]] = frozenset  # who does not answer gossip
+    failed: Callable[[], frozenset[str]] = frozenset  # and has not for long
     epoch: int = 0
     fenced: bool = False
     lacks_steps: bool = False  # steps are due that only others have: one of them shall be master
@@ -318,7 +319,7 @@ class Master:
         now_ms = self.store_now_ms(now)
         silent = self.silent()
         step = next_step(self.snapshot, now_ms, self._progress()) or rollout_step(
-            self.snapshot, now_ms, self._sure, silent
+            self.snapshot, now_ms, self._sure, silent, self.failed()
         )
         trusted_s = self._doubt_since_s + self.quarantine_s
         if step is not None and step.name is StepName.VERIFIED and now < trusted_s:

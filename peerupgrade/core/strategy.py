@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from peerupgrade.core.windows import check_window
 from peerupgrade.errors import ConfigError
 
 _MEMBERS_MAX = 1000
+
+
+class OnUnhealthy(StrEnum):
+    """What a rollout does about a member that is worse for the new version."""
+
+    PAUSE = "pause"
+    NODE = "node"  # that member returns to what it had, and is left out
+    ALL = "all"  # every member that got the version returns to what it had
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,8 @@ class Strategy:
         soak_ms: so long must those that have it operate before another one is taken down.
         one_zone: all that are down are of one zone.
         windows: times of the week; outside of all of them no turn begins. Empty: always.
-        failures: so many members' turns may fail before it pauses; each is left out.
+        failures: so many members may fail before it pauses; each is left out.
+        on_unhealthy: what follows if a member becomes unhealthy that got the version in it.
     """
 
     budget: int = 1
@@ -36,6 +46,7 @@ class Strategy:
     one_zone: bool = False
     windows: tuple[str, ...] = ()
     failures: int = 0
+    on_unhealthy: OnUnhealthy = OnUnhealthy.PAUSE
 
     def budget_of(self, members: int) -> int:
         """How many of so many members may be down at once."""

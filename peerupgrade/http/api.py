@@ -44,7 +44,7 @@ from peerupgrade.core.rollout import (
     Start,
     Steering,
 )
-from peerupgrade.core.strategy import Changes, Strategy, changes_of
+from peerupgrade.core.strategy import Changes, OnUnhealthy, Strategy, changes_of
 from peerupgrade.core.versions import parse_version, supported
 from peerupgrade.errors import ConfigError, DataError, RefusedError, UnavailableError
 from peerupgrade.http import model
@@ -142,6 +142,7 @@ class _How(_Body, frozen=True, kw_only=True):
     one_zone: bool | None = None
     windows: Annotated[tuple[_Line, ...], msgspec.Meta(max_length=50)] | None = None
     failures: _Count | None = None
+    on_unhealthy: OnUnhealthy | None = None
 
     @property
     def changes(self) -> Changes:

@@ -17,7 +17,7 @@ from peerupgrade.core.record import (
     WorkState,
 )
 from peerupgrade.core.rollout import Abort, Change, Pause, Resume, Retry, Skip, Start
-from peerupgrade.core.strategy import Strategy
+from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.errors import ExitCode
 from tests.http.fake_node import MEMBERS, NOW_MS, RECORD
 
@@ -58,8 +58,12 @@ def knows(node, rollout=ROLLOUT, work=FAILED, **changes):
         (("change", "--no-one-zone"), Change({"one_zone": False}, "ann", "")),
         (("change", "--budget", "25%"), Change({"budget_percent": 25}, "ann", "")),
         (
-            ("change", "--budget", "3", "--failures", "2"),
-            Change({"budget": 3, "budget_percent": 0, "failures": 2}, "ann", ""),
+            ("change", "--budget", "3", "--failures", "2", "--on-unhealthy", "all"),
+            Change(
+                {"budget": 3, "budget_percent": 0, "failures": 2, "on_unhealthy": OnUnhealthy.ALL},
+                "ann",
+                "",
+            ),
         ),
         (("pause", "--reason", "lunch"), Pause("ann", "lunch")),
         (("resume",), Resume("ann", "")),
@@ -146,7 +150,16 @@ def test_whoever_waits_gets_the_outcome_as_exit_code(node, run, end, code):
 
 
 def test_whoever_waits_is_told_when_somebody_must_decide(node, run):
-    knows(node)
+    knows(node, replace(ROLLOUT, pause=Hold("n2", "n2: install failed", NOW_MS)))
     code, out, _ = run("upgrade", "status", "--wait")
     assert code == ExitCode.NOT_SETTLED
     assert "step_failed n2" in out
+
+
+def test_whoever_waits_is_told_when_too_many_have_failed(node, run):
+    pause = Hold("failures", "n3 failed, and 0 may", NOW_MS)
+    running = replace(FAILED, state=WorkState.RUNS)
+    knows(node, replace(ROLLOUT, pause=pause, failed=("n3",)), running)
+    code, out, _ = run("upgrade", "status", "--wait")
+    assert code == ExitCode.NOT_SETTLED
+    assert "n3 failed, and 0 may" in out

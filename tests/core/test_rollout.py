@@ -8,6 +8,8 @@ from peerupgrade.core.acting import StepName
 from peerupgrade.core.blockers import Code
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.record import (
+    Health,
+    HealthState,
     Hold,
     Rollout,
     Slot,
@@ -35,7 +37,7 @@ from peerupgrade.core.rollout import (
     steer,
 )
 from peerupgrade.core.store import StoreState, execute
-from peerupgrade.core.strategy import Strategy
+from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.errors import RefusedError
 from tests.core.builders import V, member, record, snapshot
 
@@ -61,6 +63,13 @@ def view(*members, master="", slots=(), **changes):
 
 def at(step=TurnStep.INSTALL, state=WorkState.RUNS, **changes):
     return replace(Work("3.10", "2.0", "1.0", step, state), **changes)
+
+
+def health(state=HealthState.UNHEALTHY, note="503"):
+    return Health(state, note if state is HealthState.UNHEALTHY else "")
+
+
+HEALTHY, UNKNOWN = health(HealthState.HEALTHY), health(HealthState.UNKNOWN)
 
 
 def names(members):
@@ -454,7 +463,10 @@ def test_so_many_turns_may_fail_before_the_rollout_pauses():
     stopped = member("a", standing=Standing.AWAY, work=at(state=WorkState.FAILED, note="no room"))
     may_fail = rollout(turn(), failures=1)
     step = rollout_step(view(stopped, member("b"), rollout=may_fail), NOW_MS, ())
-    assert (step.name, step.inputs) == (StepName.TURN_GIVEN_UP, "a: install failed: no room")
+    assert (step.name, step.inputs) == (
+        StepName.ROLLOUT_RETREATS,
+        "a: install failed: no room; a is left out",
+    )
     left = step.record.rollout
     assert (left.turns[0].given_up, left.skipped, left.failed) == (1, ("a",), ("a",))
     assert left.pause is None
@@ -468,3 +480,160 @@ def test_so_many_turns_may_fail_before_the_rollout_pauses():
 def test_whoever_resumes_lets_as_many_fail_again():
     paused = rollout(failures=1, failed=("z",), pause=Hold("ann", "looking", 1))
     assert steer(view(member("a"), rollout=paused), Resume("ann")).rollout.failed == ()
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [health(), UNKNOWN], ids=["unhealthy", "unknown"])
+def test_what_is_not_healthy_is_not_given_another_version_and_counts_as_down(before):
+    ill = member("a", health=before)
+    members = [ill, member("b", health=HEALTHY), member("c")]
+    assert next_member(view(*members), NOW_MS) is None
+    assert codes(view(*members)) == [("rollout", ""), ("unhealthy_before", "a")]
+    assert next_member(view(*members, rollout=rollout(budget=2)), NOW_MS).id == "b"
+    left_out = rollout(skipped=("a",))
+    assert next_member(view(*members, rollout=left_out), NOW_MS).id == "b"
+    assert codes(view(*members, rollout=left_out)) == [("rollout", "")]
+
+
+@pytest.mark.parametrize("how", OnUnhealthy)
+def test_what_was_unhealthy_before_is_not_the_fault_of_the_version(how):
+    by_hand = member("b", "2.0", health=health())  # somebody else has installed it
+    shown = view(member("a", health=health()), by_hand, rollout=rollout(on_unhealthy=how))
+    assert rollout_step(shown, NOW_MS, ()) is None
+    assert codes(shown)[1:] == [("unhealthy_before", "a"), ("unhealthy_before", "b")]
+
+
+WORSE = "a has got 2.0, and is unhealthy: 503"
+
+
+def after(on_unhealthy, ill=None, **changes):
+    """One member is worse for the version, one is well with it, one waits."""
+    members = [brought("a", health=ill or health()), brought("b", "3.11"), member("c")]
+    slots, turns = changes.pop("slots", ()), changes.pop("turns", ())
+    the_rollout = rollout(*turns, on_unhealthy=on_unhealthy, **changes)
+    return view(*members, rollout=the_rollout, slots=slots)
+
+
+def test_a_member_that_is_worse_for_the_version_pauses_the_rollout():
+    shown = after(OnUnhealthy.PAUSE, slots=["c"])
+    step = rollout_step(shown, NOW_MS, {"c"})
+    assert step.name is StepName.ROLLOUT_PAUSED
+    assert step.inputs == WORSE
+    paused = step.record.rollout
+    assert (paused.pause.by, paused.pause.reason) == ("a", step.inputs)
+    told = view(*shown.members.values(), rollout=paused)
+    assert rollout_step(told, NOW_MS, {"c"}) is None
+    assert codes(told) == [("rollout", ""), ("rollout_paused", ""), ("unhealthy_after", "a")]
+    assert refused(told, Resume("ann")) == "unhealthy"
+    left = steer(told, Skip("a", "ann")).rollout
+    assert (left.pause, left.skipped) == (None, ("a",))
+    assert next_member(view(*shown.members.values(), rollout=left), NOW_MS).id == "c"
+    healed = view(brought("a", health=HEALTHY), member("c"), rollout=paused)
+    assert next_member(healed, NOW_MS) is None
+    assert steer(healed, Resume("ann")).rollout.pause is None
+
+
+def test_what_is_not_known_yet_is_nobodys_fault_but_waited_for():
+    shown = after(OnUnhealthy.ALL, UNKNOWN, slots=["c"])
+    assert rollout_step(shown, NOW_MS, {"c"}) is None
+    assert codes(shown)[1:] == [("unhealthy_after", "a")]
+
+
+def test_a_member_that_does_not_answer_any_more_is_worse_too():
+    shown = after(OnUnhealthy.PAUSE, HEALTHY)
+    assert rollout_step(shown, NOW_MS, (), {"a"}) is None  # it may yet answer
+    step = rollout_step(shown, NOW_MS, (), {"a", "c"}, {"a", "c"})
+    assert step.inputs == "a has got 2.0, and does not answer any more"
+
+
+def test_a_member_in_its_turn_is_not_judged_before_that_is_over():
+    ill = brought("a", health=health())
+    shown = view(ill, member("c"), slots=["a"], rollout=rollout(turn(), on_unhealthy="all"))
+    step = rollout_step(shown, NOW_MS, {"a"})
+    assert step is None
+
+
+def test_all_return_to_what_they_had_if_one_is_worse():
+    shown = after(OnUnhealthy.ALL, turns=(turn("c"),), pause=Hold("ann", "lunch", 1))
+    step = rollout_step(shown, NOW_MS, ())
+    assert (step.name, step.inputs) == (
+        StepName.ROLLOUT_RETREATS,
+        f"{WORSE}; all return",
+    )
+    back = step.record.rollout
+    assert (back.rollback, back.cause, back.pause) == (1, WORSE, None)
+    assert back.turns[0].given_up == 1
+    alone = view(*shown.members.values(), rollout=replace(back, turns=()))
+    assert names(lacking(alone)) == ["b", "a"]
+    assert rollout_step(alone, NOW_MS, ()) is None
+    assert next_member(alone, NOW_MS).id == "b"  # the unhealthy one does not spend the budget
+    ended = view(member("a"), rollout=replace(back, turns=()))
+    assert rollout_step(ended, NOW_MS, ()).record.rollout_end.cause == WORSE
+
+
+def test_one_returns_to_what_it_had_and_then_somebody_looks():
+    shown = after(OnUnhealthy.NODE)
+    step = rollout_step(shown, NOW_MS, ())
+    assert (step.name, step.inputs) == (
+        StepName.ROLLOUT_RETREATS,
+        f"{WORSE}; it returns",
+    )
+    left = step.record.rollout
+    assert (left.skipped, left.failed, left.returning) == (("a",), ("a",), ("a",))
+    returns = view(*shown.members.values(), slots=["a"], rollout=left)
+    assert next_member(returns, NOW_MS).id == "a"
+    given = rollout_step(returns, NOW_MS, {"a"}).record.rollout.turns
+    assert [(one.node, one.version) for one in given] == [("a", "1.0")]
+    work = Work("3.12", "1.0", "2.0", TurnStep.UNDRAIN, WorkState.ENDED)
+    members = [member("a", work=work), brought("b"), member("c")]
+    over = view(*members, rollout=left)
+    assert next_member(over, NOW_MS) is None
+    paused = rollout_step(over, NOW_MS, ()).record.rollout
+    assert (paused.pause.by, paused.pause.reason) == ("failures", "a failed, and 0 may")
+    resumed = steer(view(*members, rollout=paused), Resume("ann")).rollout
+    assert next_member(view(*members, rollout=resumed), NOW_MS).id == "c"
+    more = replace(left, strategy=replace(left.strategy, failures=1))
+    assert next_member(view(*members, rollout=more), NOW_MS).id == "c"
+
+
+def test_one_that_returns_waits_for_no_pause_no_window_and_no_soak():
+    waits = after(OnUnhealthy.NODE, soak_ms=10_000, turn_ended_at_ms=NOW_MS, returning=("a",))
+    assert next_member(waits, NOW_MS).id == "a"
+    rollout_ = replace(waits.record.rollout, skipped=("a",), pause=Hold("canary", "look", 1))
+    closed = replace(rollout_.strategy, windows=("mon 22:00-23:00",))
+    shown = view(*waits.members.values(), rollout=replace(rollout_, strategy=closed))
+    assert next_member(shown, MONDAY_MS).id == "a"
+
+
+@pytest.mark.parametrize("how", [OnUnhealthy.NODE, OnUnhealthy.ALL])
+def test_nothing_returns_below_what_the_cluster_acts_at(how):
+    shown = after(how)
+    risen = replace(shown, record=replace(shown.record, acting=V("2.0")))
+    step = rollout_step(risen, NOW_MS, ())
+    assert step.name is StepName.ROLLOUT_PAUSED
+    assert step.inputs.endswith("it does not return, because the cluster acts at 2.0 by now")
+
+
+@pytest.mark.parametrize("how", OnUnhealthy)
+def test_a_member_that_does_not_become_healthy_after_its_turn_is_worse_too(how):
+    stopped = at(TurnStep.RETURN, WorkState.FAILED, note="not healthy within 60 s")
+    ill = member("a", "2.0", work=stopped, health=health())
+    shown = view(ill, member("b"), slots=["a"], rollout=rollout(turn(), on_unhealthy=how))
+    step = rollout_step(shown, NOW_MS, {"a"})
+    after_it = step.record.rollout
+    why = "a: return failed: not healthy within 60 s"
+    if how is OnUnhealthy.PAUSE:
+        assert (step.inputs, after_it.pause.by) == (why, "a")
+    else:
+        assert after_it.turns[0].given_up == 1
+        assert (after_it.rollback, after_it.returning) == (
+            (1, ()) if how is OnUnhealthy.ALL else (0, ("a",))
+        )
+    ended = replace(stopped, state=WorkState.ENDED)
+    over = view(replace(ill, work=ended), member("b"), rollout=replace(after_it, turns=()))
+    if how is not OnUnhealthy.PAUSE:
+        assert next_member(over, NOW_MS).id == "a"
+    back = view(ill, rollout=rollout(turn(version="1.0"), on_unhealthy=how, rollback=1))
+    assert rollout_step(back, NOW_MS, ()).name is StepName.ROLLOUT_PAUSED

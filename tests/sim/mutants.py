@@ -28,6 +28,7 @@ SERVERS = "peerupgrade.sim.servers"
 STEPS = "peerupgrade.core.store.steps"
 DETECTOR, GOSSIP = "peerupgrade.core.gossip.detector", "peerupgrade.core.gossip.machine"
 ROSTER = "peerupgrade.core.gossip.roster"
+HEALTH = "peerupgrade.core.health"
 ROLLOUT, TURN = "peerupgrade.core.rollout", "peerupgrade.core.turn"
 DATA, CONVERTING = "peerupgrade.core.store.data", "peerupgrade.core.store.converting"
 
@@ -125,7 +126,7 @@ MUTANTS = [
         "R29v",
         "a member is taken down beyond the budget, or while another one does not answer",
         ROLLOUT,
-        "return up[0] if len(missing | taken) < _budget(snapshot, rollout) else None",
+        "return up[0] if len(down) < budget else None",
         "return up[0]",
     ),
     Mutant(
@@ -139,8 +140,8 @@ MUTANTS = [
         "turn risen",
         "members return below what the cluster acts at",
         ROLLOUT,
-        "if work and _came(rollout, member) and parse_version(work.before) < record.acting:",
-        "if False:",
+        "    if risen is not None:\n        assert",
+        "    if False:\n        assert",
     ),
     Mutant(
         "turn order",
@@ -153,15 +154,15 @@ MUTANTS = [
         "turn soak",
         "the next one is taken down before those that have the version have run for a while",
         ROLLOUT,
-        "or now_ms < soaks_until_ms(snapshot):",
-        "or False:",
+        "soaks = now_ms < soaks_until_ms(snapshot)",
+        "soaks = False",
     ),
     Mutant(
         "turn first",
         "others are taken down before the canaries have it",
         ROLLOUT,
-        "if not strategy.canary or rollout.rollback:",
-        "if True:",
+        "    return max(0, canary - len(brought(snapshot))) if canary else len(snapshot.members)",
+        "    return len(snapshot.members)",
     ),
     Mutant(
         "turn zone",
@@ -181,8 +182,64 @@ MUTANTS = [
         "turn budget",
         "more turns fail than the rollout may lose",
         ROLLOUT,
-        "if len(rollout.failed) < rollout.strategy.failures and not rollout.rollback:",
-        "if rollout.strategy.failures and not rollout.rollback:",
+        "if forward and len(rollout.failed) < rollout.strategy.failures:",
+        "if forward and rollout.strategy.failures:",
+    ),
+    Mutant(
+        "well before",
+        "a version is given to what is not healthy",
+        ROLLOUT,
+        "and (_may_return(rollout, one) or (goes_on and is_healthy(one.health)))",
+        "and (_may_return(rollout, one) or goes_on)",
+    ),
+    Mutant(
+        "well down",
+        "another one is taken down while one is not healthy",
+        ROLLOUT,
+        "        down |= {one.id for one in unhealthy(snapshot)}\n",
+        "",
+    ),
+    Mutant(
+        "well after",
+        "the next one has its turn although one is worse for the version",
+        ROLLOUT,
+        "    if worse is not None:\n        return worse\n",
+        "",
+    ),
+    Mutant(
+        "well blame",
+        "what was unhealthy before is blamed on the version",
+        ROLLOUT,
+        "    for member in sorted(brought(snapshot), key=lambda one: one.id):",
+        "    for member in sorted(snapshot.members.values(), key=lambda one: one.id):",
+    ),
+    Mutant(
+        "well risen",
+        "a member returns by itself below what the cluster acts at",
+        ROLLOUT,
+        "if member.work is not None and parse_version(member.work.before) < record.acting:",
+        "if False:",
+    ),
+    Mutant(
+        "well spent",
+        "a rollout goes on although more have failed than may",
+        ROLLOUT,
+        "return len(rollout.failed) > rollout.strategy.failures",
+        "return False",
+    ),
+    Mutant(
+        "well back",
+        "a turn ends before the program is healthy",
+        TURN,
+        "if health is None or probing is None or is_healthy(health):",
+        "if True:",
+    ),
+    Mutant(
+        "well late",
+        "an answer counts that is about the program before",
+        HEALTH,
+        "if probing is None or known is None or call != self._call:",
+        "if probing is None or known is None:",
     ),
     Mutant(
         "turn serve",
