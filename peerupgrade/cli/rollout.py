@@ -58,6 +58,7 @@ class Strategy:
         window: begin with nodes only then (UTC), for example "mon-fri 22:00-05:00"; may be
             repeated.
         failures: so many nodes may fail before it pauses; each is left out. 0 unless given.
+        bake: so long must all operate with it before the acting version may rise, as for --soak.
         on_unhealthy: what follows if a node becomes unhealthy that has got the version: pause, or
             that node or all of them return to what they had; pause unless given.
     """
@@ -68,6 +69,7 @@ class Strategy:
     one_zone: bool | None = None
     window: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     failures: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
+    bake: timedelta | None = None
     on_unhealthy: Literal["pause", "node", "all"] | None = None
 
     def given(self) -> Json:
@@ -125,7 +127,7 @@ def start(
         peerupgrade upgrade plan 2.0
         peerupgrade upgrade start 2.0 --wait
         peerupgrade upgrade start 2.0 --budget 25% --window "mon-fri 22:00-05:00"
-        peerupgrade upgrade start 2.0 --canary 1 --soak 10m --on-unhealthy all
+        peerupgrade upgrade start 2.0 --canary 1 --soak 10m --bake 1h --on-unhealthy all
     """
     body: Json = {"version": version, "by": who(by), "reason": reason, "skip": [*scope.skip]}
     if scope.lowest_supported:
@@ -386,6 +388,8 @@ def _how(rollout: Json) -> Iterator[str]:
         yield f"a pause once {rollout['canary']} have it"
     if rollout["soak_s"]:
         yield f"{span(rollout['soak_s'])} from one to the next"
+    if rollout["bake_s"]:
+        yield f"{span(rollout['bake_s'])} from the last one to the raise"
     if rollout["windows"]:
         yield f"only within {', '.join(rollout['windows'])} (UTC)"
     if rollout["failures"]:

@@ -2,7 +2,8 @@
 
 Theory of operation: the reasons of a rollout are read from what its decisions are made from
 (`rollout`). A member whose turn it is, or that waits for it, is down or old because of the rollout:
-so the rollout's own reason is shown for it, whose remedy is the right one.
+so the rollout's own reason is shown for it, whose remedy is the right one. That it bakes is shown
+once all have the version, with the time that is left.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from peerupgrade.core.record import (
     is_down,
 )
 from peerupgrade.core.rollout import (
+    bakes_until_ms,
     brought,
     has_stopped,
     lacking,
@@ -51,7 +53,12 @@ def whole_ledger(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) 
         return found
     handled = {turn.node for turn in record.rollout.turns}
     handled |= {member.id for member in lacking(snapshot)}
-    others = [one for one in found if one.code not in _BY_ROLLOUT or one.subject not in handled]
+    others = [
+        one
+        for one in found
+        if one.code is not Code.BAKING
+        and (one.code not in _BY_ROLLOUT or one.subject not in handled)
+    ]
     shown = _rollout_blockers(snapshot, record, record.rollout, now_ms, silent)
     return [*shown, *others]
 
@@ -94,6 +101,8 @@ def _rollout_blockers(
         yield from (_down(member) for member in waiting if is_down(record, member))
         if not rollout.rollback:
             yield from _unhealthy(snapshot, rollout)
+        if not left:
+            yield from _baking(snapshot, rollout, now_ms)
     member = next_member(snapshot, now_ms)
     if member is not None:
         yield from _no_slot(snapshot, record, rollout, member, silent)
@@ -200,6 +209,19 @@ def _window_closed(rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
             f"members are taken down only within {', '.join(windows)} (UTC)",
             f"wait until {week_time(opens_ms)} UTC, in {(opens_ms - now_ms) / 3_600_000:.1f} h; or:"
             f" peerupgrade upgrade change --window {ALWAYS}",
+        )
+
+
+def _baking(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
+    until_ms, bake_ms = bakes_until_ms(snapshot), rollout.strategy.bake_ms
+    if now_ms < until_ms:
+        yield Blocker(
+            Code.BAKING,
+            "",
+            until_ms - bake_ms,
+            f"all that have {rollout.version} must operate for {bake_ms / 1000:g} s before the"
+            " acting version rises; until then they can return",
+            f"wait {(until_ms - now_ms) / 1000:.0f} s; or: peerupgrade upgrade change --bake 0s",
         )
 
 

@@ -56,6 +56,7 @@ from peerupgrade.core.requests import (
     TakeSlot,
 )
 from peerupgrade.core.rollout import (
+    bakes_until_ms,
     hands_over,
     rollout_step,
     slot_request,
@@ -420,6 +421,7 @@ class Master:
             moments.append(record.hold.until_ms)
         if record is not None and record.rollout is not None:
             moments.append(window_opens_at_ms(record.rollout, store_now_ms))
+            moments.append(bakes_until_ms(snapshot))
         if not snapshot.verified:
             moments += [member.lease_until_ms for member in snapshot.members.values()]
         awaited = []

@@ -237,9 +237,10 @@ class ClusterRecord:
         return self.acting is not None and self.floor is not None and self.floor > self.acting
 
     @property
-    def rolling_back(self) -> bool:
-        """True while members return to what they had: the acting version must not rise."""
-        return self.rollout is not None and self.rollout.rollback == 1
+    def stays(self) -> bool:
+        """True while a rollout goes back, or bakes at its end: the acting version must not rise."""
+        rollout = self.rollout
+        return rollout is not None and (rollout.rollback == 1 or rollout.strategy.bake_ms > 0)
 
     @property
     def settled(self) -> bool:

@@ -228,6 +228,33 @@ def soaks_until_ms(snapshot: Snapshot) -> int:
     return began_ms + rollout.strategy.soak_ms if began_ms else 0
 
 
+def bakes_until_ms(snapshot: Snapshot) -> int:
+    """When all will have operated for long enough with the version, once all have it.
+
+    One that starts again begins anew, and so does whoever lets a paused one go on.
+    """
+    record = snapshot.record
+    rollout = record.rollout if record is not None else None
+    if rollout is None or not rollout.strategy.bake_ms or rollout.rollback or rollout.aborted:
+        return 0
+    version = parse_version(rollout.version)
+    began = [
+        one.joined_at_ms
+        for one in snapshot.members.values()
+        if one.installed >= version and one.id not in rollout.skipped
+    ]
+    began_ms = max(rollout.started_at_ms, rollout.turn_ended_at_ms, *began)
+    return began_ms + rollout.strategy.bake_ms
+
+
+def _bakes(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> bool:
+    """All have it, and it may yet turn out to be bad: what is not well, or paused, stays so."""
+    until_ms = bakes_until_ms(snapshot)
+    if not until_ms:
+        return False
+    return now_ms < until_ms or rollout.pause is not None or bool(unhealthy(snapshot))
+
+
 def hands_over(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> bool:
     """The master is next, and somebody else can decide meanwhile."""
     record, member = snapshot.record, next_member(snapshot, now_ms, silent)
@@ -351,7 +378,8 @@ def rollout_step(
             step = _after_failure(snapshot, rollout, turn, now_ms)
             if step is not None:
                 return step
-    if not rollout.turns and (rollout.aborted or not lacking(snapshot)):
+    over = rollout.aborted or not (lacking(snapshot) or _bakes(snapshot, rollout, now_ms))
+    if over and not rollout.turns:
         return _end(record, rollout, now_ms)
     if not rollout.turns and not rollout.rollback:
         paused = _paused_for_a_look(snapshot, rollout, now_ms)
@@ -785,7 +813,10 @@ def _resumed(snapshot: Snapshot, rollout: Rollout) -> Rollout:
             rule="unhealthy",
             hint=f"mend it, or: peerupgrade upgrade skip {member.id}, or upgrade abort --rollback",
         )
-    return replace(rollout, pause=None, failed=())
+    resumed = replace(rollout, pause=None, failed=())
+    if lacking(snapshot):
+        return resumed
+    return replace(resumed, turn_ended_at_ms=snapshot.now_ms)  # it bakes anew
 
 
 def _retried(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:

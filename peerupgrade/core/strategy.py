@@ -36,6 +36,7 @@ class Strategy:
         one_zone: all that are down are of one zone.
         windows: times of the week; outside of all of them no turn begins. Empty: always.
         failures: so many members may fail before it pauses; each is left out.
+        bake_ms: so long must all that have it operate before the acting version may rise.
         on_unhealthy: what follows if a member becomes unhealthy that got the version in it.
     """
 
@@ -46,6 +47,7 @@ class Strategy:
     one_zone: bool = False
     windows: tuple[str, ...] = ()
     failures: int = 0
+    bake_ms: int = 0
     on_unhealthy: OnUnhealthy = OnUnhealthy.PAUSE
 
     def budget_of(self, members: int) -> int:

@@ -142,6 +142,7 @@ class _How(_Body, frozen=True, kw_only=True):
     one_zone: bool | None = None
     windows: Annotated[tuple[_Line, ...], msgspec.Meta(max_length=50)] | None = None
     failures: _Count | None = None
+    bake_s: _LastsS | None = None
     on_unhealthy: OnUnhealthy | None = None
 
     @property

@@ -26,6 +26,7 @@ from peerupgrade.core.invariants import (
     nobody_passed,
     node_not_back,
     remembered_first,
+    rollout_keeps,
     step_goes_on,
     step_ran_once,
     steps_have_run,
@@ -111,6 +112,7 @@ INVARIANTS = (
     "S18 nothing installed undrained",
     "S19 steps of a turn once",
     "S20 a version for the well only",
+    "S21 no raise before its time",
 )
 _NAMES = {name.partition(" ")[0]: name for name in INVARIANTS}
 _TELLING_S = 3.0  # within so long a node that was cut off is told, whatever time-outs it waits for
@@ -462,6 +464,11 @@ class Checker:
         held = held and self.held_in == record.generation
         hold(acting_not_back(was, record.acting))
         hold(hold_holds(held, was, record.acting))
+        hold(rollout_keeps(before, record.acting))
+        if record.stays:
+            lowest = next_acting(store.state.members.values())
+            if record.acting is not None and lowest is not None and lowest > record.acting:
+                self._exercise("S21")
         if was is not None and record.acting is not None and record.acting > was:
             self._raised(world, store, record.acting)
             self._have_run(store, Job(Phase.BEFORE, was, record.acting))

@@ -65,6 +65,7 @@ def knows(node, rollout=ROLLOUT, work=FAILED, **changes):
                 "",
             ),
         ),
+        (("change", "--bake", "10m"), Change({"bake_ms": 600_000}, "ann", "")),
         (("pause", "--reason", "lunch"), Pause("ann", "lunch")),
         (("resume",), Resume("ann", "")),
         (("retry", "n2"), Retry("n2", "ann", "")),
@@ -111,7 +112,7 @@ def test_a_member_that_is_none_is_not_found(node, run):
 
 
 def test_the_status_shows_each_node_and_what_is_awaited(node, run):
-    strategy = Strategy(1, 25, 1, 90_000, windows=(SUNDAY,), failures=2)
+    strategy = Strategy(1, 25, 1, 90_000, windows=(SUNDAY,), failures=2, bake_ms=9_000)
     pause = Hold("n2", "n2: why", NOW_MS)
     knows(node, replace(ROLLOUT, strategy=strategy, pause=pause, failed=("n3",)))
     code, out, _ = run("upgrade", "status")
@@ -120,7 +121,8 @@ def test_the_status_shows_each_node_and_what_is_awaited(node, run):
         "to 2.0, by ann@desk: security, for 1m",
         "1 of 2 nodes have it",
         "25 % may be down at once, a pause once 1 have it, 1m 30s from one to the next,"
-        " only within sun 00:00-24:00 (UTC), 1 of 2 nodes that may fail have failed",
+        " 9.0s from the last one to the raise, only within sun 00:00-24:00 (UTC),"
+        " 1 of 2 nodes that may fail have failed",
         "install failed",
         "no room",
         "peerupgrade upgrade retry n2, or upgrade skip n2",

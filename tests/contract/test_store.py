@@ -74,6 +74,7 @@ from peerupgrade.core.requests import (
     View,
 )
 from peerupgrade.core.store import StoreState, execute, execute_lock, snapshot
+from peerupgrade.core.strategy import Strategy
 from peerupgrade.core.versions import Version, parse_version
 
 SELF = "this server process"
@@ -906,6 +907,11 @@ class TestCommit:
         await stage.call(SetHold("ann", "why"))
         await told(stage, decided, Conflict)
         await told(stage, commit(stage, **acting(V2)), Refused, "held")
+        await stage.call(ReleaseHold("ann"))
+        for changes in ({"rollback": 1}, {"strategy": Strategy(bake_ms=1)}):
+            await told(stage, commit(stage, rollout=replace(ROLLOUT, **changes)), Done)
+            await told(stage, commit(stage, **acting(V2), rollout=None), Refused, "rollout_stays")
+        await told(stage, commit(stage, rollout=ROLLOUT), Done)
         await told(stage, commit(stage, floor=V2), Done)
         decided = commit(stage, hold=None)
         await stage.ask_lock(Release("m1"))

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from peerupgrade.core.acting import StepName
-from peerupgrade.core.blockers import Code
+from peerupgrade.core.blockers import Code, raise_blockers
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.record import (
     Health,
@@ -19,7 +19,7 @@ from peerupgrade.core.record import (
     Work,
     WorkState,
 )
-from peerupgrade.core.requests import Conflict, Done, Outcome, ReturnSlot, TakeSlot
+from peerupgrade.core.requests import Commit, Conflict, Done, Outcome, ReturnSlot, TakeSlot
 from peerupgrade.core.rollout import (
     Abort,
     Change,
@@ -637,3 +637,63 @@ def test_a_member_that_does_not_become_healthy_after_its_turn_is_worse_too(how):
         assert next_member(over, NOW_MS).id == "a"
     back = view(ill, rollout=rollout(turn(version="1.0"), on_unhealthy=how, rollback=1))
     assert rollout_step(back, NOW_MS, ()).name is StepName.ROLLOUT_PAUSED
+
+
+# --- it bakes -------------------------------------------------------------------------------------
+
+
+def test_once_all_have_the_version_it_bakes_and_then_the_rollout_ends():
+    bakes = rollout(bake_ms=500, turn_ended_at_ms=NOW_MS - 400)
+    shown = view(brought("a"), brought("b", "3.11"), rollout=bakes)
+    assert rollout_step(shown, NOW_MS, ()) is None
+    assert codes(shown) == [("rollout", ""), ("baking", "")]
+    (_, told) = whole_ledger(shown, NOW_MS)
+    assert (told.since_ms, told.remedy.split("; or: ")[1]) == (
+        NOW_MS - 400,
+        "peerupgrade upgrade change --bake 0s",
+    )
+    assert rollout_step(shown, NOW_MS + 100, ()).name is StepName.ROLLOUT_ENDED
+    again = view(brought("a", joined_at_ms=NOW_MS), rollout=bakes)
+    assert rollout_step(again, NOW_MS + 100, ()) is None
+    for changes in ({"pause": Hold("ann", "looking", 1)}, {"bake_ms": 0}):
+        other = rollout(**{"bake_ms": 500, "turn_ended_at_ms": NOW_MS - 400, **changes})
+        ends = rollout_step(view(brought("a"), rollout=other), NOW_MS + 100, ()) is not None
+        assert ends == ("bake_ms" in changes)
+
+
+@pytest.mark.parametrize("state", [HealthState.UNKNOWN, HealthState.UNHEALTHY])
+def test_what_is_not_well_keeps_it_baking_although_it_is_not_the_versions_fault(state):
+    by_hand = member("b", "2.0", health=health(state))
+    bakes = rollout(bake_ms=500, turn_ended_at_ms=NOW_MS - 600)
+    shown = view(brought("a"), by_hand, rollout=bakes)
+    assert rollout_step(shown, NOW_MS, ()) is None
+    assert codes(shown) == [("rollout", ""), ("unhealthy_before", "b")]
+    left = steer(shown, Skip("b", "ann")).rollout
+    step = rollout_step(view(brought("a"), by_hand, rollout=left), NOW_MS, ())
+    assert step.name is StepName.ROLLOUT_ENDED
+
+
+def test_an_abort_and_a_rollback_do_not_bake():
+    for changes in ({"aborted": 1}, {"rollback": 1}):
+        over = rollout(bake_ms=500, turn_ended_at_ms=NOW_MS, **changes)
+        assert rollout_step(view(member("a"), rollout=over), NOW_MS, ()).record.rollout is None
+
+
+def test_the_version_does_not_rise_before_a_rollout_has_baked():
+    shown = view(brought("a"), brought("b"), rollout=rollout(bake_ms=500))
+    assert [one.code for one in raise_blockers(shown, NOW_MS)] == [Code.BAKING]
+    waits = view(brought("a"), member("b"), rollout=rollout(bake_ms=500))
+    assert ("baking", "") not in codes(waits)  # the rollout itself is named
+
+
+@pytest.mark.parametrize("changes", [{"bake_ms": 1}, {"rollback": 1}])
+def test_the_store_takes_no_raise_that_a_rollout_forbids(changes):
+    """As it takes none against a hold, whatever the master thinks."""
+    kept = record(rollout=rollout(**changes))
+    state = StoreState(record=kept, master_token="t")
+    raised = replace(kept, acting=V("2.0"), rollout=None)
+    commit = Commit("t", 3, 10, 0, raised, "raised", "")
+    reply, _ = execute(state, commit, NOW_MS, "server")
+    assert (reply.rule, state.record) == ("rollout_stays", kept)
+    state.record = replace(kept, rollout=rollout())
+    assert isinstance(execute(state, commit, NOW_MS, "server")[0], Done)

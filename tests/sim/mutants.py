@@ -133,7 +133,7 @@ MUTANTS = [
         "turn back",
         "the acting version rises while members return to what they had",
         BLOCKERS,
-        "    if record.rolling_back:\n        found.append(_rollback_blocker(record))\n",
+        "    if record.stays:\n        found.append(_stays_blocker(record))\n",
         "",
     ),
     Mutant(
@@ -184,6 +184,34 @@ MUTANTS = [
         ROLLOUT,
         "if forward and len(rollout.failed) < rollout.strategy.failures:",
         "if forward and rollout.strategy.failures:",
+    ),
+    Mutant(
+        "bake raise",
+        "the version rises before the rollout has baked",
+        RECORD,
+        "(rollout.rollback == 1 or rollout.strategy.bake_ms > 0)",
+        "rollout.rollback == 1",
+    ),
+    Mutant(
+        "bake store",
+        "the store takes a raise while a rollout goes back or bakes",
+        DECISIONS,
+        "if rises and record.stays:",
+        "if False:",
+    ),
+    Mutant(
+        "bake end",
+        "a rollout ends before it has baked",
+        ROLLOUT,
+        "    return now_ms < until_ms or rollout.pause is not None or bool(unhealthy(snapshot))",
+        "    return False",
+    ),
+    Mutant(
+        "bake floor",
+        "the floor stays up while members may have to return",
+        ACTING,
+        "stays = record.stays or record.hold is not None",
+        "stays = record.hold is not None",
     ),
     Mutant(
         "well before",

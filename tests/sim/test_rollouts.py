@@ -605,6 +605,71 @@ def test_all_return_by_themselves():
     assert (scene.acting, scene.rollout, scene.slots) == ("1.0", None, {})
 
 
+# --- it bakes -------------------------------------------------------------------------------------
+
+
+def baking(bake_ms=6000, **strategy):
+    """All have the version, and it bakes."""
+    scene = probed(bake_ms=bake_ms, **strategy)
+    comes(scene, lambda: {str(one.installed) for one in scene.members.values()} == {"2.0"})
+    scene.run(2.0)
+    assert ("baking", "") in scene.awaited()
+    assert (scene.acting, scene.rollout.turns) == ("1.0", ())
+    return scene
+
+
+def test_the_version_rises_only_after_it_has_baked():
+    scene = baking()
+    scene.run(3.0)
+    assert scene.acting == "1.0"
+    scene.run(4.0)
+    assert (scene.acting, scene.rollout) == ("2.0", None)
+
+
+def test_somebody_ends_the_baking():
+    scene = baking(bake_ms=3_600_000)
+    scene.steer(Change({"bake_ms": 0}, "ann"))
+    assert scene.ended()
+    assert scene.acting == "2.0"
+
+
+def test_what_turns_out_to_be_bad_as_it_bakes_returns():
+    scene = baking(on_unhealthy=OnUnhealthy.ALL)
+    ill(scene, "c")
+    comes(scene, lambda: scene.rollout.rollback, but=["stepped"])
+    ill(scene, "c", "")
+    scene.run(60.0)
+    assert {str(one.installed) for one in scene.members.values()} == {"1.0"}
+    assert (scene.acting, scene.rollout) == ("1.0", None)
+    assert scene.record.rollout_end.rollback == 1
+
+
+def test_a_pause_as_it_bakes_keeps_the_version_from_rising_and_then_it_bakes_anew():
+    scene = baking(on_unhealthy=OnUnhealthy.PAUSE)
+    ill(scene, "c")
+    comes(scene, lambda: scene.rollout.pause is not None)
+    ill(scene, "c", "")
+    scene.run(20.0)
+    assert (scene.acting, scene.rollout.pause.by) == ("1.0", "c")
+    scene.steer(Resume("ann"))
+    scene.run(5.0)
+    assert scene.acting == "1.0"
+    assert ("baking", "") in scene.awaited()
+    scene.run(3.0)
+    assert scene.acting == "2.0"
+
+
+def test_a_floor_that_is_up_is_taken_back_when_somebody_wants_it_to_bake():
+    scene = Rollouts()
+    scene.come_to("a", TurnStep.UNDRAIN, without=commits("raised"))
+    assert str(scene.record.floor) == "2.0"
+    scene.steer(Change({"bake_ms": 5000}, "ann"))
+    scene.run(3.0)
+    assert (scene.acting, str(scene.record.floor)) == ("1.0", "1.0")
+    scene.run(10.0)
+    assert scene.acting == "2.0"
+
+
 def started(scene, without=lambda host, asked: False, but=()):
     """The same cluster, told to bring itself to 2.0."""
     scene.__class__ = Rollouts

@@ -112,6 +112,7 @@ def roll_out(hand: Hand) -> bool:
         one_zone=True,
         windows=hand.rng.choice(((), (), _windows(hand))),
         failures=hand.rng.choice((0, 2)),
+        bake_ms=hand.rng.choice((0, 0, 1500)),
         on_unhealthy=hand.rng.choice((*OnUnhealthy,)),
     )
     return bool(newer) and world.steer(Start(str(newer[0]), "operator", strategy=strategy))
