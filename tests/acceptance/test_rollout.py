@@ -150,7 +150,7 @@ def well_with(agents, name, version, while_true="false"):
         "health_command": f"sh -c '{well} || (echo no database >&2; exit 1)'",
         "health_interval_s": "0.2",
         "health_failures": "2",
-        "step_timeout_s": "3",
+        "step_timeout_s": "8",
     }
 
 
@@ -161,7 +161,7 @@ async def test_a_release_whose_probes_fail_is_rolled_back_by_itself_and_nothing_
     )
     assert code == ExitCode.OK, said
     assert answer["ended"]["outcome"] == "rolled back"
-    assert "not healthy within 3 s" in answer["ended"]["cause"]
+    assert "not healthy within 8 s" in answer["ended"]["cause"]
     assert "no database" in answer["ended"]["cause"]
     members = await agents.members("a")
     assert {one["installed"] for one in members.values()} == {"1.0"}
