@@ -178,7 +178,7 @@ def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
         skip = f"peerupgrade upgrade skip {member.id}"
         if member.id in came:
             code, evidence = Code.UNHEALTHY_AFTER, f"{member.id} has got {member.installed}, and"
-            remedy = f"mend it, then: peerupgrade upgrade resume; or {skip}; or upgrade abort"
+            remedy = f"mend it, then: peerupgrade upgrade resume; or: {skip}, or upgrade abort"
             remedy += " --rollback"
         else:
             code, evidence = Code.UNHEALTHY_BEFORE, f"{member.id} has {member.installed}, and"
