@@ -127,7 +127,7 @@ def start(
         peerupgrade upgrade plan 2.0
         peerupgrade upgrade start 2.0 --wait
         peerupgrade upgrade start 2.0 --budget 25% --window "mon-fri 22:00-05:00"
-        peerupgrade upgrade start 2.0 --canary 1 --soak 10m --bake 1h --on-unhealthy all
+        peerupgrade upgrade start 2.0 --canary 1 --bake 1h --on-unhealthy all
     """
     body: Json = {"version": version, "by": who(by), "reason": reason, "skip": [*scope.skip]}
     if scope.lowest_supported:
