@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from peerupgrade.core.health import Probing
     from peerupgrade.data.collection import Collection, Record
     from peerupgrade.errors import (
         ConfigError,
@@ -37,6 +38,7 @@ __all__ = [
     "DataError",
     "Node",
     "PeerUpgradeError",
+    "Probing",
     "Record",
     "RefusedError",
     "Settings",
@@ -52,6 +54,7 @@ __all__ = [
 _HOMES = {
     "Collection": "peerupgrade.data.collection",
     "Node": "peerupgrade.runtime.node",
+    "Probing": "peerupgrade.core.health",
     "Record": "peerupgrade.data.collection",
     "Settings": "peerupgrade.settings",
     "StepContext": "peerupgrade.runtime.steps",

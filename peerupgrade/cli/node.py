@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from cyclopts import Parameter
 
+from peerupgrade.cli.health import health_checks, probing
 from peerupgrade.cli.installed import read_version
 from peerupgrade.cli.programs import run_program
 from peerupgrade.cli.show import print_message
@@ -112,7 +113,9 @@ def node(
     resolved = resolve(given, config)
     settings = resolved.settings_with(asyncio.run(_installed(resolved)))
     on_acting = _on_acting(resolved.extra.on_acting_command)
-    return run_agent(settings, read_installed, on_acting, turn_commands(resolved.extra))
+    health = (health_checks(resolved.extra), probing(resolved.extra))
+    steps = turn_commands(resolved.extra)
+    return run_agent(settings, read_installed, on_acting, steps, health)
 
 
 def _on_acting(command: str) -> OnActing | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -28,7 +28,13 @@ from peerupgrade.cli.who import By, who
 from peerupgrade.errors import ConfigError, ExitCode, UnavailableError
 
 _AGAIN_S = 0.5
-_DECIDE = ("step_failed", "step_unknown")  # a person has to say how it goes on
+_ON_UNHEALTHY = {
+    "pause": "a pause if one becomes unhealthy that has it",
+    "node": "who becomes unhealthy that has it returns to what it had",
+    "all": "all return to what they had if one becomes unhealthy that has it",
+}
+# Once it has paused by itself a person has to say how it goes on.
+_DECIDE, _TOO_MANY = ("step_failed", "step_unknown", "unhealthy_after"), "failures"
 
 _Reason = Annotated[str, Parameter(help="for the history.", show_default=False)]
 _Wait = Annotated[
@@ -45,23 +51,37 @@ class Strategy:
     """How the rollout goes on.
 
     Attributes:
-        budget: so many may be down at once; 1 unless given.
+        budget: so many may be down at once, or a part of them such as 25%; 1 unless given.
         canary: pause once so many have it; 0: never.
         soak: so long must those that have it operate before the next one, for example 30s or 10m.
         one_zone: never take nodes of two zones down at once.
+        window: begin with nodes only then (UTC), for example "mon-fri 22:00-05:00"; may be
+            repeated.
+        failures: so many nodes may fail before it pauses; each is left out. 0 unless given.
+        bake: so long must all operate with it before the acting version may rise, as for --soak.
+        on_unhealthy: what follows if a node becomes unhealthy that has got the version: pause, or
+            that node or all of them return to what they had; pause unless given.
     """
 
-    budget: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None
+    budget: str | None = None
     canary: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
     soak: timedelta | None = None
     one_zone: bool | None = None
+    window: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    failures: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
+    bake: timedelta | None = None
+    on_unhealthy: Literal["pause", "node", "all"] | None = None
 
     def given(self) -> Json:
         """What was given, as the node takes it."""
-        soak_s = None if self.soak is None else self.soak.total_seconds()
-        fields = {"budget": self.budget, "canary": self.canary, "soak_s": soak_s}
-        fields["one_zone"] = self.one_zone
-        return {name: value for name, value in fields.items() if value is not None}
+        found: Json = {"windows": [*self.window]} if self.window else {}
+        for name in (one.name for one in fields(self) if one.name != "window"):
+            value = getattr(self, name)
+            if isinstance(value, timedelta):
+                found[f"{name}_s"] = value.total_seconds()
+            elif value is not None:
+                found[name] = value
+        return found
 
 
 @Parameter(name="*")
@@ -106,6 +126,8 @@ def start(
 
         peerupgrade upgrade plan 2.0
         peerupgrade upgrade start 2.0 --wait
+        peerupgrade upgrade start 2.0 --budget 25% --window "mon-fri 22:00-05:00"
+        peerupgrade upgrade start 2.0 --canary 1 --bake 1h --on-unhealthy all
     """
     body: Json = {"version": version, "by": who(by), "reason": reason, "skip": [*scope.skip]}
     if scope.lowest_supported:
@@ -130,7 +152,8 @@ def change(
     chosen = strategy.given()
     if not chosen:
         raise ConfigError(
-            "nothing is to be changed", hint="give --budget, --canary, --soak or --one-zone"
+            "nothing is to be changed",
+            hint="give --budget, --soak or the like: peerupgrade upgrade change --help",
         )
     body = {"by": who(by), "reason": reason, **chosen}
     return _post(target, "change", body, "the rollout goes on so")
@@ -293,7 +316,10 @@ def _again(target: Target, known: Json) -> Json:
 
 
 def _undecided(answer: Json) -> bool:
-    return any(one["code"] in _DECIDE for one in answer["blockers"])
+    pause = answer["rollout"]["pause"]
+    if pause is None:
+        return False
+    return pause["by"] == _TOO_MANY or any(one["code"] in _DECIDE for one in answer["blockers"])
 
 
 def _line(answer: Json) -> str:
@@ -338,7 +364,7 @@ def _print(answer: Json) -> None:
                 one["standing"],
                 one["state"],
                 _doing(one) if one["state"] == "turn" else "",
-                one["note"],
+                one["note"] or _ails(one["health"]),
             )
             for one in rollout["members"]
         ),
@@ -348,13 +374,27 @@ def _print(answer: Json) -> None:
         print_blocker(blocker, answer["now_ms"])
 
 
+def _ails(health: Json | None) -> str:
+    if health is None or health["state"] == "healthy":
+        return ""
+    return f"health {health['state']}: {health['note']}".removesuffix(": ")
+
+
 def _how(rollout: Json) -> Iterator[str]:
     where = " of one zone" if rollout["one_zone"] else ""
-    yield f"{rollout['budget']}{where} may be down at once"
+    share = rollout["budget_percent"]
+    yield f"{f'{share} %' if share else rollout['budget']}{where} may be down at once"
     if rollout["canary"]:
         yield f"a pause once {rollout['canary']} have it"
     if rollout["soak_s"]:
         yield f"{span(rollout['soak_s'])} from one to the next"
+    if rollout["bake_s"]:
+        yield f"{span(rollout['bake_s'])} from the last one to the raise"
+    if rollout["windows"]:
+        yield f"only within {', '.join(rollout['windows'])} (UTC)"
+    if rollout["failures"]:
+        yield f"{len(rollout['failed'])} of {rollout['failures']} nodes that may fail have failed"
+    yield _ON_UNHEALTHY[rollout["on_unhealthy"]]
 
 
 def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
@@ -374,13 +414,12 @@ def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
         if rollout["pause"] is not None:
             yield "paused", hold_text(rollout["pause"], answer["now_ms"])
         if rollout["rollback"]:
-            yield "rollback", "every node returns to what it had, the last one first"
+            cause = f": {plain(rollout['cause'])}" if rollout["cause"] else ""
+            yield "rollback", f"every node returns to what it had, the last one first{cause}"
         if rollout["aborted"]:
             yield "aborted", "the nodes whose turn it is come back"
     if ended is not None:
         skipped = f", without {', '.join(map(plain, ended['skipped']))}" if ended["skipped"] else ""
-        yield (
-            "last",
-            f"{ended['version']} {ended['outcome']}{skipped} at {moment(ended['ended_at'])}, took"
-            f" {span(ended['duration_s'])}",
-        )
+        cause = f" because {plain(ended['cause'])}" if ended["cause"] else ""
+        how = f"{ended['version']} {ended['outcome']}{cause}{skipped}"
+        yield "last", f"{how} at {moment(ended['ended_at'])}, took {span(ended['duration_s'])}"

@@ -50,6 +50,13 @@ class Extra:
         step_timeout_s: how long each of these may take; then it is killed, and has failed.
         look_command: run with the same environment when the end of this process has cut a step
             short: exit status 0 says that it was done, 1 that it was not; else a person decides.
+        health_url: answers with a status from 200 to 399 while the program is well.
+        health_address: `host:port` that takes a connection by TCP while it is.
+        health_command: run, without a shell; ends with exit status 0 while it is.
+        health_interval_s: from one answer of these probes to the next question.
+        health_timeout_s: how long an answer may take.
+        health_failures, health_successes: so many one after the other make it unhealthy, and
+            healthy again.
         store_file: file that has the URL of the store.
         token_file: file that has the token.
     """
@@ -64,6 +71,13 @@ class Extra:
     undrain_command: str = ""
     step_timeout_s: float = 600.0
     look_command: str = ""
+    health_url: str = ""
+    health_address: str = ""
+    health_command: str = ""
+    health_interval_s: float = 5.0
+    health_timeout_s: float = 2.0
+    health_failures: int = 3
+    health_successes: int = 1
     store_file: str = ""
     token_file: str = ""
 

@@ -53,6 +53,7 @@ class StepName(StrEnum):
     CONVERTED = "converted"
     COMPLETED = "completed"
     TURN_GIVEN = "turn given"
+    ROLLOUT_RETREATS = "rollout retreats"
     TURN_ENDED = "turn ended"
     ROLLOUT_PAUSED = "rollout paused"
     ROLLOUT_ENDED = "rollout ended"
@@ -219,7 +220,8 @@ def _raise_on(
     """The floor is up: bring it to its end, or take it back."""
     target, lowest_installed = record.floor, next_acting(snapshot.members.values())
     assert target is not None
-    if lowest_installed is None or lowest_installed < target or record.hold is not None:
+    stays = record.stays or record.hold is not None
+    if lowest_installed is None or lowest_installed < target or stays:
         lowered = replace(record, floor=record.acting)
         return Step(StepName.FLOOR_WITHDRAWN, lowered, _inputs(snapshot))
     if raise_blockers(snapshot, now_ms):

@@ -60,6 +60,10 @@ class Code(StrEnum):
     STEP_UNKNOWN = "step_unknown"
     MEMBER_DOWN = "member_down"
     SOAKING = "soaking"
+    WINDOW_CLOSED = "window_closed"
+    BAKING = "baking"
+    UNHEALTHY_BEFORE = "unhealthy_before"
+    UNHEALTHY_AFTER = "unhealthy_after"
     BUDGET_SPENT = "budget_spent"
 
 
@@ -76,6 +80,8 @@ MEMBER_CODES = frozenset(
         Code.TURN_NOT_BEGUN,
         Code.STEP_RUNS,
         Code.MEMBER_DOWN,
+        Code.UNHEALTHY_BEFORE,
+        Code.UNHEALTHY_AFTER,
     }
 )
 
@@ -114,8 +120,8 @@ def raise_blockers(snapshot: Snapshot, now_ms: int) -> list[Blocker]:
     found = settle_blockers(snapshot) + _data_blockers(snapshot, record, now_ms)
     if record.hold is not None and not hold_ended(record, now_ms):
         found.append(_hold_blocker(record))
-    if record.rolling_back:
-        found.append(_rollback_blocker(record))
+    if record.stays:
+        found.append(_stays_blocker(record))
     target = record.floor if record.raising else next_acting(snapshot.members.values())
     if not any(member.standing is Standing.SERVING for member in snapshot.members.values()):
         found.append(_nobody_serves(record))
@@ -379,9 +385,18 @@ def _hold_blocker(record: ClusterRecord) -> Blocker:
     )
 
 
-def _rollback_blocker(record: ClusterRecord) -> Blocker:
+def _stays_blocker(record: ClusterRecord) -> Blocker:
     rollout = record.rollout
     assert rollout is not None
+    if not rollout.rollback:
+        return Blocker(
+            Code.BAKING,
+            "",
+            rollout.started_at_ms,
+            f"all that have {rollout.version} must operate for"
+            f" {rollout.strategy.bake_ms / 1000:g} s before the acting version rises",
+            "wait; or: peerupgrade upgrade change --bake 0s",
+        )
     return Blocker(
         Code.ROLLBACK,
         "",

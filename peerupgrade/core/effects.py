@@ -8,7 +8,7 @@ An effect that can fail names the input that reports it:
     Tell           -> nothing: a packet may be lost
     WatchMembers   -> HeardOn(Subscribed)   SetTimer   -> TimerFired
     ConvertRecords -> RecordsConverted
-    RunTurnStep    -> TurnStepEnded
+    RunTurnStep    -> TurnStepEnded         RunProbes  -> Probed
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class Timer(StrEnum):
     SUSPICION = "suspicion"
     HAND_ON = "hand_on"
     SECOND_WAY = "second_way"
+    HEALTH = "health"
+    HEALED = "healed"
 
 
 # --- effects --------------------------------------------------------------------------------------
@@ -189,6 +191,13 @@ class RunTurnStep:
 
 
 @dataclass(frozen=True, slots=True)
+class RunProbes:
+    """Find out whether the program of this node is well."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Send a packet to another node; it may not arrive."""
 
@@ -222,6 +231,7 @@ Effect: TypeAlias = (
     | StopSteps
     | ConvertRecords
     | RunTurnStep
+    | RunProbes
     | Tell
     | Emit
     | Stopped
@@ -357,6 +367,14 @@ class TurnStepEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """What the probes say; `error`: why it is not well, or ""."""
+
+    call: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """The first input."""
 
@@ -403,6 +421,7 @@ Input: TypeAlias = (
     | StepsFailed
     | RecordsConverted
     | TurnStepEnded
+    | Probed
     | Start
     | InstalledChanged
     | SetAway

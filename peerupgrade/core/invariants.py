@@ -14,14 +14,17 @@ from itertools import pairwise
 from peerupgrade.core.progress import has_steps
 from peerupgrade.core.record import (
     ClusterRecord,
+    HealthState,
     Job,
     Member,
+    Rollout,
     Standing,
     StepState,
     TurnStep,
     Work,
+    is_healthy,
 )
-from peerupgrade.core.versions import Version
+from peerupgrade.core.versions import Version, parse_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,41 @@ def drained_first(node_id: str, member: Member | None, *, operates: bool) -> str
         return f"S18: something is installed on {node_id} while it operates"
     if member is not None and member.standing is Standing.SERVING:
         return f"S18: something is installed on {node_id}, which serves by the store's word"
+    return None
+
+
+def rollout_keeps(before: ClusterRecord | None, after: Version | None) -> str | None:
+    """S21: no raise while a rollout goes back, or before it has baked. `before`: just before."""
+    rollout = before.rollout if before is not None else None
+    if before is None or rollout is None or before.acting is None or before.acting == after:
+        return None
+    if rollout.rollback or rollout.strategy.bake_ms:
+        return f"S21: raised to {after}, and the rollout to {rollout.version} goes back or bakes"
+    return None
+
+
+def given_to_the_well(
+    rollout: Rollout, members: Mapping[str, Member], given: Collection[str]
+) -> str | None:
+    """S20: nobody is given a version while it is not well, or while one is worse for it.
+
+    Args:
+        rollout: just after it gave a turn.
+        members: at that moment.
+        given: the turns of this rollout in which its version was given.
+    """
+    turn = rollout.turns[-1]
+    taken = members[turn.node]
+    if parse_version(turn.version) < taken.installed:
+        return None  # it returns to what it had
+    if not is_healthy(taken.health):
+        return f"S20: {taken.id} is given {turn.version}, and is not well"
+    at_work = {one.node for one in rollout.turns} | set(rollout.skipped)
+    for one in members.values():
+        work, health = one.work, one.health
+        ill = health is not None and health.state is HealthState.UNHEALTHY
+        if ill and one.id not in at_work and work is not None and work.turn in given:
+            return f"S20: {taken.id} is given {turn.version}, and {one.id} is not well with it"
     return None
 
 

@@ -2,7 +2,8 @@
 
 Theory of operation: the reasons of a rollout are read from what its decisions are made from
 (`rollout`). A member whose turn it is, or that waits for it, is down or old because of the rollout:
-so the rollout's own reason is shown for it, whose remedy is the right one.
+so the rollout's own reason is shown for it, whose remedy is the right one. That it bakes is shown
+once all have the version, with the time that is left.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from peerupgrade.core.blockers import (
 )
 from peerupgrade.core.record import (
     ClusterRecord,
+    HealthState,
     Member,
     Rollout,
     Snapshot,
@@ -24,7 +26,19 @@ from peerupgrade.core.record import (
     WorkState,
     is_down,
 )
-from peerupgrade.core.rollout import has_stopped, lacking, next_member, soaks_until_ms, work_on
+from peerupgrade.core.rollout import (
+    bakes_until_ms,
+    brought,
+    has_stopped,
+    lacking,
+    next_member,
+    rollout_budget,
+    soaks_until_ms,
+    unhealthy,
+    window_opens_at_ms,
+    work_on,
+)
+from peerupgrade.core.windows import ALWAYS, closed_at_ms, week_time
 
 _BY_ROLLOUT = (Code.OLDER_VERSION, Code.AWAY)
 
@@ -39,7 +53,12 @@ def whole_ledger(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) 
         return found
     handled = {turn.node for turn in record.rollout.turns}
     handled |= {member.id for member in lacking(snapshot)}
-    others = [one for one in found if one.code not in _BY_ROLLOUT or one.subject not in handled]
+    others = [
+        one
+        for one in found
+        if one.code is not Code.BAKING
+        and (one.code not in _BY_ROLLOUT or one.subject not in handled)
+    ]
     shown = _rollout_blockers(snapshot, record, record.rollout, now_ms, silent)
     return [*shown, *others]
 
@@ -76,8 +95,14 @@ def _rollout_blockers(
             "peerupgrade upgrade resume",
         )
     if not rollout.aborted:
-        yield from _soaking(snapshot, rollout, now_ms)
+        if waiting:
+            yield from _soaking(snapshot, rollout, now_ms)
+            yield from _window_closed(rollout, now_ms)
         yield from (_down(member) for member in waiting if is_down(record, member))
+        if not rollout.rollback:
+            yield from _unhealthy(snapshot, rollout)
+        if not left:
+            yield from _baking(snapshot, rollout, now_ms)
     member = next_member(snapshot, now_ms)
     if member is not None:
         yield from _no_slot(snapshot, record, rollout, member, silent)
@@ -140,16 +165,63 @@ def _down(member: Member) -> Blocker:
     )
 
 
+def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
+    """What was so before is told apart: it is not the fault of the new version."""
+    came = {member.id for member in brought(snapshot)}
+    for member in unhealthy(snapshot):
+        if rollout.turn_of(member.id) is not None:
+            continue
+        assert member.health is not None
+        note = f"is unhealthy: {member.health.note}"
+        if member.health.state is HealthState.UNKNOWN:
+            note = "was started, and its probes say nothing yet"
+        skip = f"peerupgrade upgrade skip {member.id}"
+        if member.id in came:
+            code, evidence = Code.UNHEALTHY_AFTER, f"{member.id} has got {member.installed}, and"
+            remedy = f"mend it, then: peerupgrade upgrade resume; or: {skip}, or upgrade abort"
+            remedy += " --rollback"
+        else:
+            code, evidence = Code.UNHEALTHY_BEFORE, f"{member.id} has {member.installed}, and"
+            remedy = f"mend it: it counts as down, and until then it has no turn; or: {skip}"
+        yield Blocker(code, member.id, member.changed_at_ms, f"{evidence} {note}", remedy)
+
+
 def _soaking(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
-    until_ms = soaks_until_ms(snapshot)
-    if now_ms < until_ms and lacking(snapshot):
+    until_ms, soak_ms = soaks_until_ms(snapshot), rollout.strategy.soak_ms
+    if now_ms < until_ms:
         yield Blocker(
             Code.SOAKING,
             "",
-            until_ms - rollout.soak_ms,
-            f"those that have {rollout.version} must operate for {rollout.soak_ms / 1000:g} s"
+            until_ms - soak_ms,
+            f"those that have {rollout.version} must operate for {soak_ms / 1000:g} s"
             " before another one is taken down",
             f"wait {(until_ms - now_ms) / 1000:.0f} s; or: peerupgrade upgrade change --soak 0s",
+        )
+
+
+def _window_closed(rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
+    opens_ms, windows = window_opens_at_ms(rollout, now_ms), rollout.strategy.windows
+    if now_ms < opens_ms:
+        yield Blocker(
+            Code.WINDOW_CLOSED,
+            "",
+            max(rollout.started_at_ms, closed_at_ms(windows, now_ms)),
+            f"members are taken down only within {', '.join(windows)} (UTC)",
+            f"wait until {week_time(opens_ms)} UTC, in {(opens_ms - now_ms) / 3_600_000:.1f} h; or:"
+            f" peerupgrade upgrade change --window {ALWAYS}",
+        )
+
+
+def _baking(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
+    until_ms, bake_ms = bakes_until_ms(snapshot), rollout.strategy.bake_ms
+    if now_ms < until_ms:
+        yield Blocker(
+            Code.BAKING,
+            "",
+            until_ms - bake_ms,
+            f"all that have {rollout.version} must operate for {bake_ms / 1000:g} s before the"
+            " acting version rises; until then they can return",
+            f"wait {(until_ms - now_ms) / 1000:.0f} s; or: peerupgrade upgrade change --bake 0s",
         )
 
 
@@ -166,7 +238,8 @@ def _no_slot(
     down |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
     mine = snapshot.slots.get(member.id)
     others = {name: why for name, why in down.items() if name != member.id}
-    if mine is None and len(others) < rollout.budget:
+    budget = rollout_budget(snapshot)
+    if mine is None and len(others) < budget:
         return
     if mine is not None and mine.by == f"rollout {rollout.id}":
         return
@@ -175,6 +248,6 @@ def _no_slot(
         Code.BUDGET_SPENT,
         member.id,
         snapshot.members[member.id].changed_at_ms,
-        f"{member.id} is next, and not more than {rollout.budget} may be down: {', '.join(named)}",
+        f"{member.id} is next, and not more than {budget} may be down: {', '.join(named)}",
         "start what is down, or exclude it if it is gone for good; whoever has a slot returns it",
     )

@@ -56,11 +56,13 @@ from peerupgrade.core.requests import (
     TakeSlot,
 )
 from peerupgrade.core.rollout import (
+    bakes_until_ms,
     hands_over,
     rollout_step,
     slot_request,
     slots_after,
     soaks_until_ms,
+    window_opens_at_ms,
 )
 from peerupgrade.core.timers import Timers
 from peerupgrade.core.versions import Version
@@ -81,6 +83,7 @@ class Master:
     quarantine_s: float = 5.0
     steps: Mapping[Phase, frozenset[Version]] = field(default_factory=dict)  # that are here
     silent: Callable[[], frozenset[str]] = frozenset  # who does not answer gossip
+    failed: Callable[[], frozenset[str]] = frozenset  # and has not for long
     epoch: int = 0
     fenced: bool = False
     lacks_steps: bool = False  # steps are due that only others have: one of them shall be master
@@ -329,7 +332,7 @@ class Master:
         now_ms = self.store_now_ms(now)
         silent = self.silent()
         step = next_step(self.snapshot, now_ms, self._progress()) or rollout_step(
-            self.snapshot, now_ms, self._sure, silent
+            self.snapshot, now_ms, self._sure, silent, self.failed()
         )
         trusted_s = self._doubt_since_s + self.quarantine_s
         if step is not None and step.name is StepName.VERIFIED and now < trusted_s:
@@ -428,6 +431,9 @@ class Master:
         moments += lapse_moments(snapshot, self._since_ms)
         if record is not None and record.hold is not None:
             moments.append(record.hold.until_ms)
+        if record is not None and record.rollout is not None:
+            moments.append(window_opens_at_ms(record.rollout, store_now_ms))
+            moments.append(bakes_until_ms(snapshot))
         if not snapshot.verified:
             moments += [member.lease_until_ms for member in snapshot.members.values()]
         awaited = []

@@ -32,7 +32,16 @@ from peerupgrade.core.effects import (
     Switch,
     Timer,
 )
-from peerupgrade.core.record import ClusterRecord, Member, Phase, Standing, Work, ahead, newer
+from peerupgrade.core.record import (
+    ClusterRecord,
+    Health,
+    Member,
+    Phase,
+    Standing,
+    Work,
+    ahead,
+    newer,
+)
 from peerupgrade.core.requests import (
     Admit,
     Admitted,
@@ -127,6 +136,7 @@ class _Reported:
     operating_revision: int = 0
     failure: str = ""
     work: Work | None = None
+    health: Health | None = None
 
 
 @dataclass(slots=True)
@@ -143,6 +153,7 @@ class Membership:
     view: View | None = None
     operating: Version | None = None
     failure: str = ""
+    health: Health | None = None  # of this node's program; None: nothing probes it
     lease_deadline_s: float = 0.0
     epoch_heard: int = 0  # the highest epoch that this node has heard of
     store_failure: str = ""  # why the store's last answer is missing
@@ -436,6 +447,7 @@ class Membership:
             operating_revision=due.operating_revision,
             failure=due.failure,
             work=due.work,
+            health=due.health,
         )
 
     def _due(self, record: ClusterRecord) -> _Reported:
@@ -446,10 +458,13 @@ class Membership:
         seen = told.seen
         if record.raising and remembered.revision >= record.floor_revision:
             seen = max(seen, record.floor_revision)
-        due, work = told, self.memory.work
-        said = (told.standing, told.seen, told.failure, told.work)
-        if (self._standing, seen, self.failure, work) != said:
-            due = replace(told, standing=self._standing, seen=seen, failure=self.failure, work=work)
+        due = told
+        now = (self._standing, seen, self.failure, self.memory.work, self.health)
+        if now != (told.standing, told.seen, told.failure, told.work, told.health):
+            standing, seen, failure, work, health = now
+            due = replace(
+                told, standing=standing, seen=seen, failure=failure, work=work, health=health
+            )
         confirmed = self.operating is not None and self.operating == remembered.acting
         if confirmed and not self._draining and told.operating_revision < record.raised_revision:
             due = replace(
@@ -482,6 +497,7 @@ class Membership:
             operating_revision=remembered.revision if confirmed and remembered else 0,
             failure=self.failure,
             work=self.memory.work,
+            health=self.health,
             number=self._calls + 1,
             lease_ms=self.config.store_lease_ms,
             address=self.config.address,
@@ -629,6 +645,7 @@ class Membership:
             member.operating_revision,
             member.failure,
             member.work,
+            member.health,
         )
         attached = Emit("attached", "the store may have lost writes")
         memory = replace(self._current, incarnation=reply.incarnation, admitted_token=member.token)
@@ -643,6 +660,7 @@ class Membership:
                 request.operating_revision,
                 request.failure,
                 request.work,
+                request.health,
             )
             self.lease_deadline_s = asked_s + self.config.lease_s
             if reply.view.record is not None:

@@ -27,6 +27,7 @@ from peerupgrade.core.effects import (
     Memory,
     PacketHeard,
     Part,
+    Probed,
     RecordsConverted,
     Remembered,
     RememberFailed,
@@ -45,7 +46,8 @@ from peerupgrade.core.effects import (
 )
 from peerupgrade.core.gossip.machine import Gossip, GossipConfig, carried
 from peerupgrade.core.gossip.packets import Heartbeat, Packet
-from peerupgrade.core.gossip.view import silent
+from peerupgrade.core.gossip.view import failed, silent
+from peerupgrade.core.health import Prober, Probing
 from peerupgrade.core.master import Master
 from peerupgrade.core.mastership import Mastership
 from peerupgrade.core.membership import Membership, NodeConfig, NodeState
@@ -86,12 +88,14 @@ class Node:
     memory: Memory
     rng: Rng
     pace: Pace = field(default_factory=Pace)
+    probing: Probing | None = None
     gossiping: GossipConfig | None = None
     timers: Timers = field(default_factory=Timers)
     membership: Membership = field(init=False)
     mastership: Mastership = field(init=False)
     master: Master = field(init=False)
     converter: Converter = field(init=False)
+    prober: Prober = field(init=False)
     walker: Walker = field(init=False)
     gossip: Gossip | None = None
     _said: tuple[object, ...] = ()  # what gossip was told of this node
@@ -105,11 +109,13 @@ class Node:
         self.mastership.epoch_known = self.memory.epoch
         quarantine_s = self.config.quarantine_ms / 1000
         self.master = Master(self.timers, quarantine_s, self.config.steps)
-        self.walker = Walker(self.membership)
+        self.prober = Prober(self.probing, self.membership, self.timers)
+        self.walker = Walker(self.membership, self.prober)
         self.converter = Converter(self.timers, self.config.collections, self.pace)
         if self.gossiping is not None:
             self.gossip = Gossip(self.gossiping, self.rng, self.timers)
             self.master.silent = partial(silent, self.gossip)
+            self.master.failed = partial(failed, self.gossip)
 
     def handle(self, now: float, event: Input) -> list[Effect]:
         """Take one input.
@@ -149,10 +155,13 @@ class Node:
         clone.mastership = mastership = copy(self.mastership)
         clone.master = master = copy(self.master)
         clone.converter = converter = copy(self.converter)
+        clone.prober = prober = copy(self.prober)
         clone.walker = walker = copy(self.walker)
-        walker.membership = membership
+        walker.membership = prober.membership = membership
+        walker.prober = prober
         membership.rng = mastership.rng = rng
         membership.timers = mastership.timers = master.timers = converter.timers = timers
+        prober.timers = timers
         return clone
 
     def _follow_mastership(self, now: float, durable: bool) -> list[Effect]:
@@ -205,13 +214,15 @@ class Node:
                 return self.membership.switch_failed(now, attempt, error)
             case Drained(attempt):
                 return self.membership.drained(now, attempt)
-            case StepsDone() | StepsFailed() | RecordsConverted() | TurnStepEnded():
+            case StepsDone() | StepsFailed() | RecordsConverted() | TurnStepEnded() | Probed():
                 return self._worked(now, event)
             case _:
                 return self._command(now, event)
 
     def _worked(
-        self, now: float, event: StepsDone | StepsFailed | RecordsConverted | TurnStepEnded
+        self,
+        now: float,
+        event: StepsDone | StepsFailed | RecordsConverted | TurnStepEnded | Probed,
     ) -> list[Effect]:
         match event:
             case StepsDone(job, epoch):
@@ -222,6 +233,8 @@ class Node:
                 return self.converter.converted(now, call, done, took_s, felt)
             case TurnStepEnded(order, outcome, note):
                 return self.walker.ended(now, order, outcome, note)
+            case Probed(call, error):
+                return self.prober.looked(now, call, error)
             case _:
                 assert_never(event)
 
@@ -230,7 +243,7 @@ class Node:
     ) -> list[Effect]:
         match event:
             case Start():
-                return self.membership.start()
+                return self.membership.start() + self.prober.begin()
             case InstalledChanged(installed, lowest):
                 return self.membership.installed_changed(now, installed, lowest)
             case SetAway(away):
@@ -272,8 +285,10 @@ class Node:
                 return self.mastership.round_over(now)
             case Timer.EXTEND:
                 return self.mastership.extend(now)
-            case Timer.STEP_DOWN | Timer.LEASE:
-                return []  # `handle` has already looked at the clock
+            case Timer.STEP_DOWN | Timer.LEASE | Timer.HEALED:
+                return []  # `handle` looks at the clock anyway
+            case Timer.HEALTH:
+                return self.prober.look()
             case Timer.RETRY_STORE:
                 return self.membership.retry(now)
             case Timer.RETRY_SWITCH:

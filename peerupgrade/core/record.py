@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from peerupgrade.core.strategy import CAREFUL, Strategy
 from peerupgrade.core.versions import Version
 
 
@@ -108,6 +109,22 @@ class Work:
         return self.state is not WorkState.ENDED and self.step in between
 
 
+class HealthState(StrEnum):
+    """What a member's probes say of its program."""
+
+    UNKNOWN = "unknown"  # nothing yet
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a member's probes say, and why they fail if they do."""
+
+    state: HealthState
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A member that a rollout takes down now, by the permission that is in its slot.
@@ -133,16 +150,16 @@ class Rollout:
     Attributes:
         id: never given twice.
         version: that every member gets.
-        budget: at most so many members are down at once.
-        canary: it pauses once so many members have the version; 0: it does not, or has done so.
-        soak_ms: so long must those that have it operate before another one is taken down.
-        one_zone: 1: all that are down are of one zone.
+        strategy: how it goes on.
         turns: that are under way.
         skipped: members that keep what they have.
+        failed: those of them that it has left out by itself, since somebody last resumed it.
+        returning: those of them that return to what they had, because they became unhealthy.
         pause: no turn begins; those under way go on.
         aborted: 1: no turn begins any more, and it ends with those under way.
         rollback: 1: every member that got the version in it returns to what it had; until it ends
             the acting version does not rise.
+        cause: why it is rolled back by itself.
     """
 
     id: str
@@ -150,16 +167,16 @@ class Rollout:
     by: str
     reason: str
     started_at_ms: int
-    budget: int = 1
-    canary: int = 0
-    soak_ms: int = 0
-    one_zone: int = 0
+    strategy: Strategy = CAREFUL
     turns: tuple[Turn, ...] = ()
     turn_ended_at_ms: int = 0
     skipped: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    returning: tuple[str, ...] = ()
     pause: Hold | None = None
     aborted: int = 0
     rollback: int = 0
+    cause: str = ""
 
     def turn_of(self, node_id: str) -> Turn | None:
         """The member's turn, if it has one."""
@@ -168,7 +185,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class RolloutEnd:
-    """The last rollout that ended. `aborted`, `rollback`, `skipped`: as they were then."""
+    """The last rollout that ended; what both have is as it was then."""
 
     id: str
     version: str
@@ -177,6 +194,7 @@ class RolloutEnd:
     aborted: int = 0
     skipped: tuple[str, ...] = ()
     rollback: int = 0
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +237,10 @@ class ClusterRecord:
         return self.acting is not None and self.floor is not None and self.floor > self.acting
 
     @property
-    def rolling_back(self) -> bool:
-        """True while members return to what they had: the acting version must not rise."""
-        return self.rollout is not None and self.rollout.rollback == 1
+    def stays(self) -> bool:
+        """True while a rollout goes back, or bakes at its end: the acting version must not rise."""
+        rollout = self.rollout
+        return rollout is not None and (rollout.rollback == 1 or rollout.strategy.bake_ms > 0)
 
     @property
     def settled(self) -> bool:
@@ -268,6 +287,7 @@ class Member:
     operating_revision: int = 0  # it confirmed that it operates as this revision says
     failure: str = ""  # why it could not switch, in its own words
     work: Work | None = None  # of its newest turn
+    health: Health | None = None  # None: nothing probes it
     lease_ms: int = 0  # 0: policy freeze, its registration never ends by itself
     lease_until_ms: int = 0
     address: str = ""
@@ -412,6 +432,11 @@ class Snapshot:
     def verified(self) -> bool:
         """True when the record belongs to the server process that answered."""
         return self.record is not None and self.record.identity == self.identity
+
+
+def is_healthy(health: Health | None) -> bool:
+    """True also where nothing is probed."""
+    return health is None or health.state is HealthState.HEALTHY
 
 
 def is_down(record: ClusterRecord, member: Member) -> bool:

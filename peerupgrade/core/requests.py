@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from peerupgrade.core.record import (
     ClusterRecord,
+    Health,
     Member,
     Rollout,
     Snapshot,
@@ -90,6 +91,7 @@ class Report:
     operating_revision: int
     failure: str = ""
     work: Work | None = None
+    health: Health | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from peerupgrade.core.acting import Step, StepName
 from peerupgrade.core.admission import admission
 from peerupgrade.core.record import (
     ClusterRecord,
+    HealthState,
     Hold,
     Member,
     Rollout,
@@ -32,14 +33,17 @@ from peerupgrade.core.record import (
     Work,
     WorkState,
     is_down,
+    is_healthy,
 )
 from peerupgrade.core.refusals import version_words
 from peerupgrade.core.requests import Outcome, ReturnSlot, SetRollout, TakeSlot
+from peerupgrade.core.strategy import CAREFUL, Changes, OnUnhealthy, Strategy
 from peerupgrade.core.versions import Version, parse_version
+from peerupgrade.core.windows import opens_at_ms
 from peerupgrade.errors import RefusedError
 
 _BY = "rollout "
-_CANARY = "canary"
+_CANARY, _FAILURES = "canary", "failures"
 _STOPPED = (WorkState.FAILED, WorkState.UNKNOWN)
 
 
@@ -61,16 +65,22 @@ def lacking(snapshot: Snapshot) -> list[Member]:
         member
         for member in snapshot.members.values()
         if _lacks(rollout, member)
-        and member.id not in rollout.skipped
+        and (member.id not in rollout.skipped or member.id in rollout.returning)
         and rollout.turn_of(member.id) is None
     ]
     if rollout.rollback:  # who came last returns first
         return sorted(found, key=lambda one: (one.id == master, _came(rollout, one)))
-    return sorted(found, key=lambda one: turn_order(one, master))
+    returning = rollout.returning
+    return sorted(found, key=lambda one: (one.id not in returning, turn_order(one, master)))
+
+
+def returns(rollout: Rollout, member: Member) -> bool:
+    """Its turn, if it gets one, is one back to what it had."""
+    return rollout.rollback == 1 or member.id in rollout.returning
 
 
 def _lacks(rollout: Rollout, member: Member) -> bool:
-    if rollout.rollback:
+    if returns(rollout, member):
         return bool(_came(rollout, member)) and member.installed >= parse_version(rollout.version)
     return member.installed < parse_version(rollout.version)
 
@@ -92,7 +102,7 @@ def _number(id_: str) -> tuple[int, ...]:
 
 def _gets(rollout: Rollout, member: Member) -> str:
     """The version that the member has at the end of its turn."""
-    if not rollout.rollback:
+    if not returns(rollout, member):
         return rollout.version
     assert member.work is not None
     return member.work.before
@@ -101,56 +111,148 @@ def _gets(rollout: Rollout, member: Member) -> str:
 def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> Member | None:
     """Who is to be taken down next: one that is up, and the master only when all turns are over.
 
+    What is not healthy is not given another version: else who could say that it is the fault of
+    that one? It counts as down, unless somebody has left it out. Who returns need not be healthy.
+
     Args:
         snapshot: of the store.
         now_ms: the store's clock, now.
         silent: who does not answer gossip. The store may take them for up: they count as down.
     """
     record = snapshot.record
-    if record is None or record.rollout is None or now_ms < soaks_until_ms(snapshot):
+    if record is None or record.rollout is None or record.rollout.aborted:
         return None
-    rollout = record.rollout
-    if rollout.aborted or rollout.pause is not None:
-        return None
+    rollout, goes_on = record.rollout, _goes_on(snapshot, now_ms)
     missing = {node_id for node_id in silent if node_id in snapshot.members}
-    up = [one for one in lacking(snapshot) if not is_down(record, one) and one.id not in missing]
-    up = [one for one in up if _zone_fits(snapshot, rollout, one)]
+    up = [
+        one
+        for one in lacking(snapshot)
+        if not is_down(record, one)
+        and one.id not in missing
+        and _zone_fits(snapshot, rollout, one)
+        and (_may_return(rollout, one) or (goes_on and is_healthy(one.health)))
+    ]
     if not up or (up[0].id == record.master and rollout.turns):
         return None
-    taken = {turn.node for turn in rollout.turns}
-    return up[0] if len(missing | taken) < _budget(snapshot, rollout) else None
+    down, budget = {turn.node for turn in rollout.turns} | missing, rollout_budget(snapshot)
+    if not returns(rollout, up[0]):
+        down |= {one.id for one in unhealthy(snapshot)}
+        budget = min(budget, _canaries_left(snapshot, rollout))
+    return up[0] if len(down) < budget else None
 
 
-def _budget(snapshot: Snapshot, rollout: Rollout) -> int:
-    """Before the canaries have it nobody else is taken down."""
-    if not rollout.canary or rollout.rollback:
-        return rollout.budget
-    return min(rollout.budget, max(0, rollout.canary - len(_brought(snapshot, rollout))))
+def _goes_on(snapshot: Snapshot, now_ms: int) -> bool:
+    """Members may be given the version now; those that return need not wait for it."""
+    record = snapshot.record
+    assert record is not None
+    assert record.rollout is not None
+    rollout = record.rollout
+    if rollout.pause is not None or is_spent(rollout):
+        return False
+    soaks = now_ms < soaks_until_ms(snapshot)
+    return not soaks and now_ms >= window_opens_at_ms(rollout, now_ms)
 
 
-def _brought(snapshot: Snapshot, rollout: Rollout) -> list[Member]:
-    """The members that got the version in this rollout, and whose turn is over."""
+def _may_return(rollout: Rollout, member: Member) -> bool:
+    """A pause keeps a rollback that somebody wanted, and not a member that is unhealthy."""
+    return member.id in rollout.returning or (rollout.rollback == 1 and rollout.pause is None)
+
+
+def is_spent(rollout: Rollout) -> bool:
+    """More members have failed than may."""
+    return len(rollout.failed) > rollout.strategy.failures
+
+
+def unhealthy(snapshot: Snapshot) -> list[Member]:
+    """The members whose probes fail, or say nothing yet, but for those that are left out."""
+    record = snapshot.record
+    skipped = record.rollout.skipped if record is not None and record.rollout is not None else ()
     members = snapshot.members.values()
-    return [one for one in members if _came(rollout, one) and not rollout.turn_of(one.id)]
+    return [one for one in members if not is_healthy(one.health) and one.id not in skipped]
+
+
+def rollout_budget(snapshot: Snapshot) -> int:
+    """So many may be down at once."""
+    record = snapshot.record
+    assert record is not None
+    assert record.rollout is not None
+    return record.rollout.strategy.budget_of(len(snapshot.members))
+
+
+def _canaries_left(snapshot: Snapshot, rollout: Rollout) -> int:
+    """Before the canaries have it nobody else is taken down."""
+    canary = rollout.strategy.canary
+    return max(0, canary - len(brought(snapshot))) if canary else len(snapshot.members)
+
+
+def brought(snapshot: Snapshot) -> list[Member]:
+    """The members that got the version in this rollout, and whose turn is over."""
+    record = snapshot.record
+    if record is None or record.rollout is None:
+        return []
+    rollout, version = record.rollout, parse_version(record.rollout.version)
+    return [
+        one
+        for one in snapshot.members.values()
+        if _came(rollout, one)
+        and one.installed >= version
+        and one.id not in rollout.skipped
+        and rollout.turn_of(one.id) is None
+    ]
 
 
 def _zone_fits(snapshot: Snapshot, rollout: Rollout, member: Member) -> bool:
+    if not rollout.strategy.one_zone:
+        return True
     down = (snapshot.members.get(turn.node) for turn in rollout.turns)
-    return not rollout.one_zone or all(one is None or one.zone == member.zone for one in down)
+    return all(one is None or one.zone == member.zone for one in down)
+
+
+def window_opens_at_ms(rollout: Rollout, now_ms: int) -> int:
+    """When turns may begin: `now_ms` if they may now. Who returns does not wait for a window."""
+    return now_ms if rollout.rollback else opens_at_ms(rollout.strategy.windows, now_ms)
 
 
 def soaks_until_ms(snapshot: Snapshot) -> int:
     """When those that have the version will have operated for long enough, by the store's clock.
 
-    One that starts again begins anew: a release that falls over does not get further.
+    One that starts again begins anew: a release that falls over does not get further. A rollback
+    does not wait for it.
     """
     record = snapshot.record
-    if record is None or record.rollout is None or not record.rollout.soak_ms:
+    rollout = record.rollout if record is not None else None
+    if rollout is None or not rollout.strategy.soak_ms or rollout.rollback:
         return 0
-    rollout = record.rollout
-    began = [one.joined_at_ms for one in _brought(snapshot, rollout)]
+    began = [one.joined_at_ms for one in brought(snapshot)]
     began_ms = max([rollout.turn_ended_at_ms, *began])
-    return began_ms + rollout.soak_ms if began_ms else 0
+    return began_ms + rollout.strategy.soak_ms if began_ms else 0
+
+
+def bakes_until_ms(snapshot: Snapshot) -> int:
+    """When all will have operated for long enough with the version, once all have it.
+
+    One that starts again begins anew, and so does whoever lets a paused one go on.
+    """
+    record = snapshot.record
+    rollout = record.rollout if record is not None else None
+    if rollout is None or not rollout.strategy.bake_ms or rollout.rollback or rollout.aborted:
+        return 0
+    version = parse_version(rollout.version)
+    began = [
+        one.joined_at_ms
+        for one in snapshot.members.values()
+        if one.installed >= version and one.id not in rollout.skipped
+    ]
+    began_ms = max(rollout.started_at_ms, rollout.turn_ended_at_ms, *began)
+    return began_ms + rollout.strategy.bake_ms
+
+
+def _bakes(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> bool:
+    """All have it, and it may yet turn out to be bad: what is not well, or paused, stays so."""
+    until_ms = bakes_until_ms(snapshot)
+    if not until_ms:
+        return False
+    return now_ms < until_ms or rollout.pause is not None or bool(unhealthy(snapshot))
 
 
 def hands_over(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> bool:
@@ -244,7 +346,11 @@ def _part(rollout: Rollout, member: Member, waiting: Collection[str]) -> Part:
 
 
 def rollout_step(
-    snapshot: Snapshot, now_ms: int, sure: Collection[str], silent: Collection[str] = ()
+    snapshot: Snapshot,
+    now_ms: int,
+    sure: Collection[str],
+    silent: Collection[str] = (),
+    failed: Collection[str] = (),
 ) -> Step | None:
     """The next change of the record, if there is one.
 
@@ -253,27 +359,32 @@ def rollout_step(
         now_ms: the store's clock, now.
         sure: the members for which this mastership was acknowledged a slot: no failover forgets it.
         silent: as for `next_member`.
+        failed: those of them that gossip has given up.
     """
     record = snapshot.record
     if record is None or record.rollout is None or not snapshot.verified:
         return None
     rollout = record.rollout
+    worse = _after_worse(snapshot, now_ms, failed)
+    if worse is not None:
+        return worse
     for turn in rollout.turns:
         member = snapshot.members.get(turn.node)
         if _is_over(member, turn) and not _has_slot(snapshot, turn.node):
             rest = tuple(one for one in rollout.turns if one is not turn)
             ended = replace(rollout, turns=rest, turn_ended_at_ms=now_ms)
             return _step(StepName.TURN_ENDED, record, ended, _said(turn, member))
-        if has_stopped(work_on(member, turn), turn) and rollout.pause is None:
-            why = _said(turn, member)
-            paused = replace(rollout, pause=Hold(turn.node, why, now_ms))
-            return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
-    if not rollout.turns and (rollout.aborted or not lacking(snapshot)):
+        if has_stopped(work_on(member, turn), turn):
+            step = _after_failure(snapshot, rollout, turn, now_ms)
+            if step is not None:
+                return step
+    over = rollout.aborted or not (lacking(snapshot) or _bakes(snapshot, rollout, now_ms))
+    if over and not rollout.turns:
         return _end(record, rollout, now_ms)
-    if rollout.canary and not rollout.turns and not _budget(snapshot, rollout):
-        why = f"{rollout.canary} members have {rollout.version}: look at them, then resume"
-        paused = replace(rollout, canary=0, pause=Hold(_CANARY, why, now_ms))
-        return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
+    if not rollout.turns and not rollout.rollback:
+        paused = _paused_for_a_look(snapshot, rollout, now_ms)
+        if paused is not None:
+            return paused
     member = next_member(snapshot, now_ms, silent)
     # R29: first the slot, acknowledged, then the turn.
     if member is None or member.id not in sure or not _has_slot(snapshot, member.id):
@@ -282,6 +393,115 @@ def rollout_step(
     turn = Turn(id_, member.id, _gets(rollout, member), now_ms)
     given = replace(rollout, turns=(*rollout.turns, turn))
     return _step(StepName.TURN_GIVEN, record, given, f"{member.id} has {member.installed}")
+
+
+def _after_failure(snapshot: Snapshot, rollout: Rollout, turn: Turn, now_ms: int) -> Step | None:
+    """A member's turn has failed: it is left out, if so many may fail, or the rollout pauses.
+
+    One that came back, and is not healthy in time, is worse for the version.
+    """
+    record, member = snapshot.record, snapshot.members[turn.node]
+    assert record is not None
+    why, forward = _said(turn, member), not returns(rollout, member)
+    work = work_on(member, turn)
+    if forward and work is not None and work.step is TurnStep.RETURN:
+        retreat = _retreat(snapshot, rollout, member, why)
+        if retreat is not None:
+            return retreat
+    if forward and len(rollout.failed) < rollout.strategy.failures:
+        given_up = _failed(snapshot, rollout, turn.node)
+        why += f"; {turn.node} is left out"
+        return _step(StepName.ROLLOUT_RETREATS, record, given_up, why)
+    if rollout.pause is not None:
+        return None
+    return _paused(record, rollout, turn.node, why, now_ms)
+
+
+def worse(snapshot: Snapshot, failed: Collection[str] = ()) -> list[tuple[Member, str]]:
+    """The members that are worse since they got the version in this rollout, and how so."""
+    found = []
+    for member in sorted(brought(snapshot), key=lambda one: one.id):
+        health = member.health
+        if health is not None and health.state is HealthState.UNHEALTHY:
+            how = f"is unhealthy: {health.note}"
+        elif member.id in failed:
+            how = "does not answer any more"
+        else:
+            continue
+        found.append((member, f"{member.id} has got {member.installed}, and {how}"))
+    return found
+
+
+def _after_worse(snapshot: Snapshot, now_ms: int, failed: Collection[str]) -> Step | None:
+    """A member is worse for the new version: what the strategy says, as far as nothing forbids."""
+    record = snapshot.record
+    assert record is not None
+    rollout = record.rollout
+    assert rollout is not None
+    found = worse(snapshot, failed)
+    if not found or rollout.rollback or rollout.aborted:
+        return None
+    member, why = found[0]
+    retreat = _retreat(snapshot, rollout, member, why)
+    if retreat is not None or rollout.pause is not None:
+        return retreat
+    if rollout.strategy.on_unhealthy is not OnUnhealthy.PAUSE:
+        why += f"; it does not return, because the cluster acts at {record.acting} by now"
+    return _paused(record, rollout, member.id, why, now_ms)
+
+
+def _retreat(snapshot: Snapshot, rollout: Rollout, member: Member, why: str) -> Step | None:
+    """Back to what was before; None: that is not wanted, or not possible any more."""
+    record, wanted = snapshot.record, rollout.strategy.on_unhealthy
+    assert record is not None
+    of_all = wanted is OnUnhealthy.ALL
+    if _risen(record, _all_came(snapshot, rollout) if of_all else [member]) is not None:
+        return None
+    if of_all:
+        back = replace(_rolled_back(rollout), cause=why)
+        return _step(StepName.ROLLOUT_RETREATS, record, back, f"{why}; all return")
+    if wanted is OnUnhealthy.NODE:
+        skipped, returning = _failed(snapshot, rollout, member.id), (*rollout.returning, member.id)
+        back = replace(skipped, returning=returning)
+        return _step(StepName.ROLLOUT_RETREATS, record, back, f"{why}; it returns")
+    return None
+
+
+def _failed(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:
+    """It is left out by the rollout itself."""
+    return replace(_skipped(snapshot, rollout, node), failed=(*rollout.failed, node))
+
+
+def _all_came(snapshot: Snapshot, rollout: Rollout) -> list[Member]:
+    return [member for member in snapshot.members.values() if _came(rollout, member)]
+
+
+def _risen(record: ClusterRecord, members: Collection[Member]) -> Member | None:
+    """One of them whose earlier version the cluster has left behind."""
+    assert record.acting is not None
+    for member in members:
+        if member.work is not None and parse_version(member.work.before) < record.acting:
+            return member
+    return None
+
+
+def _paused_for_a_look(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Step | None:
+    record, strategy = snapshot.record, rollout.strategy
+    assert record is not None
+    if strategy.canary and not _canaries_left(snapshot, rollout):
+        why = f"{strategy.canary} members have {rollout.version}: look at them, then resume"
+        looked = replace(rollout, strategy=replace(strategy, canary=0))
+        return _paused(record, looked, _CANARY, why, now_ms)
+    returning = any(returns(rollout, member) for member in lacking(snapshot))
+    if is_spent(rollout) and rollout.pause is None and not returning:
+        why = f"{', '.join(rollout.failed)} failed, and {strategy.failures} may"
+        return _paused(record, rollout, _FAILURES, why, now_ms)
+    return None
+
+
+def _paused(record: ClusterRecord, rollout: Rollout, by: str, why: str, now_ms: int) -> Step:
+    paused = replace(rollout, pause=Hold(by, why, now_ms))
+    return _step(StepName.ROLLOUT_PAUSED, record, paused, why)
 
 
 def _step(name: StepName, record: ClusterRecord, rollout: Rollout, inputs: str) -> Step:
@@ -297,6 +517,7 @@ def _end(record: ClusterRecord, rollout: Rollout, now_ms: int) -> Step:
         rollout.aborted,
         rollout.skipped,
         rollout.rollback,
+        rollout.cause,
     )
     skipped = f", without {', '.join(rollout.skipped)}" if rollout.skipped else ""
     how = f"{rollout.version}{skipped}, {outcome(end)}"
@@ -344,7 +565,8 @@ def slot_request(
         missing.append(member.id)
     if not missing:
         return None
-    return TakeSlot(missing[0], _BY + rollout.id, rollout.budget, revision=record.revision)
+    by, budget = _BY + rollout.id, rollout_budget(snapshot)
+    return TakeSlot(missing[0], by, budget, revision=record.revision)
 
 
 def _returned(snapshot: Snapshot, turns: Collection[Turn], slot: Slot) -> ReturnSlot | None:
@@ -380,16 +602,6 @@ def slots_after(snapshot: Snapshot, request: TakeSlot | ReturnSlot, now_ms: int)
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
-    """How a rollout goes on; None: as it is. See `Rollout`."""
-
-    budget: int | None = None
-    canary: int | None = None
-    soak_ms: int | None = None
-    one_zone: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Start:
     """Bring every member to a version, but for those in `skip`.
 
@@ -399,7 +611,7 @@ class Start:
     version: str
     by: str
     reason: str = ""
-    strategy: Strategy = Strategy()
+    strategy: Strategy = CAREFUL
     skip: tuple[str, ...] = ()
     lowest: str = ""
 
@@ -408,7 +620,7 @@ class Start:
 class Change:
     """Let it go on in another way."""
 
-    strategy: Strategy
+    changes: Changes
     by: str
     reason: str = ""
 
@@ -517,7 +729,7 @@ def _started(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout
     rollout = Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms)
     for name in asked.skip:
         rollout = _skipped(snapshot, rollout, name)
-    return _by(rollout, asked.strategy)
+    return replace(rollout, strategy=asked.strategy)
 
 
 def _check_supported(
@@ -534,25 +746,13 @@ def _check_supported(
         raise RefusedError(message, rule=rule, hint=hint)
 
 
-def _by(rollout: Rollout, strategy: Strategy) -> Rollout:
-    def chosen(asked: int | None, known: int) -> int:
-        return known if asked is None else int(asked)
-
-    return replace(
-        rollout,
-        budget=chosen(strategy.budget, rollout.budget),
-        canary=chosen(strategy.canary, rollout.canary),
-        soak_ms=chosen(strategy.soak_ms, rollout.soak_ms),
-        one_zone=chosen(strategy.one_zone, rollout.one_zone),
-    )
-
-
 def _changed(
     snapshot: Snapshot, rollout: Rollout, asked: Change | Pause | Resume | Retry | Skip | Abort
 ) -> tuple[Rollout, str]:
     match asked:
         case Change():
-            return _by(rollout, asked.strategy), "rollout changed"
+            strategy = replace(rollout.strategy, **asked.changes)
+            return replace(rollout, strategy=strategy), "rollout changed"
         case Pause():
             pause = Hold(asked.by, asked.reason, snapshot.now_ms)
             return replace(rollout, pause=pause), "rollout paused"
@@ -569,23 +769,30 @@ def _changed(
 
 
 def _aborted(snapshot: Snapshot, rollout: Rollout, asked: Abort) -> tuple[Rollout, str]:
-    turns = tuple(replace(turn, given_up=1) for turn in rollout.turns)
-    rollout = replace(rollout, turns=turns, pause=None)
     if not asked.rollback:
-        return replace(rollout, aborted=1), "rollout aborted"
+        return replace(_given_up(rollout), aborted=1), "rollout aborted"
     record = snapshot.record
     assert record is not None
-    assert record.acting is not None
-    for member in snapshot.members.values():
-        work = member.work
-        if work and _came(rollout, member) and parse_version(work.before) < record.acting:
-            raise RefusedError(
-                f"{member.id} had {work.before}, and the cluster acts at {record.acting} by now",
-                rule="acting_risen",
-                hint="what others have written since, the older version may not understand: roll"
-                " out a newer version instead; upgrade abort leaves every node as it is",
-            )
-    return replace(rollout, rollback=1), "rollout rolled back"
+    risen = _risen(record, _all_came(snapshot, rollout))
+    if risen is not None:
+        assert risen.work is not None
+        raise RefusedError(
+            f"{risen.id} had {risen.work.before}, and the cluster acts at {record.acting} by now",
+            rule="acting_risen",
+            hint="what others have written since, the older version may not understand: roll"
+            " out a newer version instead; upgrade abort leaves every node as it is",
+        )
+    return _rolled_back(rollout), "rollout rolled back"
+
+
+def _given_up(rollout: Rollout) -> Rollout:
+    """Everybody in its turn comes back."""
+    turns = tuple(replace(turn, given_up=1) for turn in rollout.turns)
+    return replace(rollout, turns=turns, pause=None)
+
+
+def _rolled_back(rollout: Rollout) -> Rollout:
+    return replace(_given_up(rollout), rollback=1)
 
 
 def _resumed(snapshot: Snapshot, rollout: Rollout) -> Rollout:
@@ -600,7 +807,16 @@ def _resumed(snapshot: Snapshot, rollout: Rollout) -> Rollout:
                 rule="turn_stopped",
                 hint=f"peerupgrade upgrade retry {turn.node}, or upgrade skip {turn.node}",
             )
-    return replace(rollout, pause=None)
+    for member, why in worse(snapshot):
+        raise RefusedError(
+            why,
+            rule="unhealthy",
+            hint=f"mend it, or: peerupgrade upgrade skip {member.id}, or upgrade abort --rollback",
+        )
+    resumed = replace(rollout, pause=None, failed=())
+    if lacking(snapshot):
+        return resumed
+    return replace(resumed, turn_ended_at_ms=snapshot.now_ms)  # it bakes anew
 
 
 def _retried(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:

@@ -8,16 +8,26 @@ looks whether it was done, and where nothing can say, a person decides.
     drain -> leave -> install -> restart -> verify -> return -> undrain
 
 `leave` and `return` are the member's own: it says that it does not serve (R26), and is admitted
-anew. Nothing is installed before the store knows that it has left.
+anew. Nothing is installed before the store knows that it has left; and where its program is probed
+it has returned only once that is healthy.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from peerupgrade.core.effects import Effect, Emit, Order, RunTurnStep, StepOutcome
+from peerupgrade.core.effects import Effect, Emit, Order, RunTurnStep, StepOutcome, Timer
+from peerupgrade.core.health import Prober
 from peerupgrade.core.membership import Membership
-from peerupgrade.core.record import Standing, Turn, TurnStep, Work, WorkState
+from peerupgrade.core.record import (
+    HealthState,
+    Standing,
+    Turn,
+    TurnStep,
+    Work,
+    WorkState,
+    is_healthy,
+)
 from peerupgrade.core.versions import parse_version
 
 _ORDER = tuple(TurnStep)
@@ -30,10 +40,12 @@ class Walker:
     """The machine."""
 
     membership: Membership
+    prober: Prober
     _heard: bool = False  # what the store says of this node
     _turn: Turn | None = None
     _own: tuple[str, TurnStep, int] | None = None  # the step that this process has begun itself
     _running: Order | None = None
+    _heals_until_s: float | None = None  # once it waits for its program to be healthy
     _returned_at: tuple[object, ...] | None = None  # as things were when it asked to come back
 
     def follow(self, now: float) -> list[Effect]:
@@ -111,7 +123,7 @@ class Walker:
                     return self._next(work, given_up=given_up)
                 return self.membership.set_away(now, True)
             case TurnStep.RETURN:
-                return self._return(now, work)
+                return self._return(now, work, given_up=given_up)
             case _:
                 return self._run(work, given_up=given_up)
 
@@ -124,16 +136,34 @@ class Walker:
         self._running = Order(work, look=not begun)
         return [RunTurnStep(self._running)]
 
-    def _return(self, now: float, work: Work) -> list[Effect]:
+    def _return(self, now: float, work: Work, *, given_up: bool) -> list[Effect]:
         membership = self.membership
         if membership.standing is not Standing.AWAY:
-            return self._next(work, given_up=False) if membership.operating is not None else []
+            if membership.operating is None:
+                return []
+            return self._heal(now, work, given_up=given_up)
         assert membership.view is not None
         now_as = (membership.view.record, membership.config.installed)
         if self._returned_at == now_as:
             return []  # it has asked, and nothing has changed since
         self._returned_at = now_as
         return membership.set_away(now, False)
+
+    def _heal(self, now: float, work: Work, *, given_up: bool) -> list[Effect]:
+        """What is not healthy gets no work again: it is waited for, unless nobody wants it."""
+        health, probing = self.membership.health, self.prober.probing
+        if health is None or probing is None or is_healthy(health):
+            return self._next(work, given_up=False)
+        note = f"its probes fail: {health.note}" if health.note else "its probes say nothing yet"
+        if given_up and health.state is HealthState.UNHEALTHY:
+            return self._save(replace(work, state=WorkState.ENDED, note=note))
+        if self._heals_until_s is None:
+            self._heals_until_s = now + probing.wait_s
+            return [self.prober.timers.set(Timer.HEALED, self._heals_until_s)]
+        if now < self._heals_until_s:
+            return []
+        note = f"not healthy within {probing.wait_s:g} s, {note}"
+        return self._save(replace(work, state=WorkState.FAILED, note=note))
 
     def ended(self, now: float, order: Order, outcome: StepOutcome, note: str) -> list[Effect]:
         """A step has run, or somebody has looked whether it had."""
@@ -172,15 +202,20 @@ class Walker:
 
     def _come_back(self, work: Work) -> list[Effect]:
         """With what it has, from wherever it is."""
-        if work.step is TurnStep.UNDRAIN:
+        over = work.step is TurnStep.RETURN and work.state is WorkState.FAILED
+        if over and is_healthy(self.membership.health):
+            return self._next(work, given_up=False)
+        if over or work.step is TurnStep.UNDRAIN:
             return self._save(replace(work, state=WorkState.ENDED))
         newer = work.step is TurnStep.INSTALL and self._is_installed(work)
         step = TurnStep.RESTART if newer else TurnStep.RETURN
         return self._save(replace(work, step=step, state=WorkState.RUNS))
 
     def _save(self, work: Work) -> list[Effect]:
-        self._own, self._returned_at = _key(work), None
-        return self.membership.remember_work(work)
+        self._own, self._returned_at, self._heals_until_s = _key(work), None, None
+        comes_back = work.step is TurnStep.RETURN and work.state is WorkState.RUNS
+        begun = self.prober.begin() if comes_back else []  # the program may be another one now
+        return [*begun, *self.membership.remember_work(work)]
 
 
 def _key(work: Work) -> tuple[str, TurnStep, int]:

@@ -43,8 +43,8 @@ from peerupgrade.core.rollout import (
     Skip,
     Start,
     Steering,
-    Strategy,
 )
+from peerupgrade.core.strategy import Changes, OnUnhealthy, Strategy, changes_of
 from peerupgrade.core.versions import parse_version, supported
 from peerupgrade.errors import ConfigError, DataError, RefusedError, UnavailableError
 from peerupgrade.http import model
@@ -62,6 +62,8 @@ _SHUTDOWN_S = 1.0
 _T = TypeVar("_T")
 _Line = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 _Sample = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1000)]
+_LastsS = Annotated[float, msgspec.Meta(ge=0, le=30 * 86400)]
 _ForS = Annotated[float, msgspec.Meta(gt=0, le=366 * 86400)]
 
 # --- bodies of commands ---------------------------------------------------------------------------
@@ -131,18 +133,30 @@ class _Resolve(_Body, frozen=True, kw_only=True):
     by: _Line
 
 
-class _Change(_Body, frozen=True, kw_only=True):
-    by: _Line
-    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
-    budget: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
-    canary: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
-    soak_s: Annotated[float, msgspec.Meta(ge=0, le=30 * 86400)] | None = None
+class _How(_Body, frozen=True, kw_only=True):
+    """How a rollout goes on; see `Strategy`. What is not given stays as it is."""
+
+    budget: int | str | None = None
+    canary: _Count | None = None
+    soak_s: _LastsS | None = None
     one_zone: bool | None = None
+    windows: Annotated[tuple[_Line, ...], msgspec.Meta(max_length=50)] | None = None
+    failures: _Count | None = None
+    bake_s: _LastsS | None = None
+    on_unhealthy: OnUnhealthy | None = None
 
     @property
-    def strategy(self) -> Strategy:
-        soak_ms = None if self.soak_s is None else round(self.soak_s * 1000)
-        return Strategy(self.budget, self.canary, soak_ms, self.one_zone)
+    def changes(self) -> Changes:
+        given = {name: getattr(self, name) for name in _How.__struct_fields__}
+        try:
+            return changes_of({name: value for name, value in given.items() if value is not None})
+        except ConfigError as error:
+            raise HttpError(400, str(error.args[0]), error.hint) from None
+
+
+class _Change(_How, frozen=True, kw_only=True):
+    by: _Line
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class _Start(_Change, frozen=True, kw_only=True):
@@ -436,12 +450,12 @@ class _Api:
         asked = await _body(request, _Start)
         if asked.lowest_supported:
             supported(asked.version, asked.lowest_supported)
-        how = (asked.strategy, asked.skip, asked.lowest_supported)
+        how = (Strategy(**asked.changes), asked.skip, asked.lowest_supported)
         return await self._steer(Start(asked.version, asked.by, asked.reason, *how))
 
     async def change_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Change)
-        return await self._steer(Change(asked.strategy, asked.by, asked.reason))
+        return await self._steer(Change(asked.changes, asked.by, asked.reason))
 
     async def pause_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Pause)

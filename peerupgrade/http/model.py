@@ -22,6 +22,7 @@ from peerupgrade.core.progress import Progress, StepProgress, all_progress, step
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
+    Health,
     Hold,
     Member,
     RolloutEnd,
@@ -33,6 +34,7 @@ from peerupgrade.core.record import (
 from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.rollout import Part, RolloutView, outcome, rollout_view
 from peerupgrade.core.status import NodeStatus
+from peerupgrade.core.strategy import shown
 from peerupgrade.core.versions import Version
 from peerupgrade.http.view import Finding, Ledger, NodeEvent
 from peerupgrade.ports import Traffic
@@ -294,13 +296,13 @@ def _rollout(view: RolloutView) -> Json:
         "by": rollout.by,
         "reason": rollout.reason,
         **_time("started_at", rollout.started_at_ms),
-        "budget": rollout.budget,
-        "canary": rollout.canary,
-        "soak_s": rollout.soak_ms / 1000,
-        "one_zone": bool(rollout.one_zone),
+        **shown(rollout.strategy),
+        "failed": list(rollout.failed),
         "pause": _hold(rollout.pause),
         "aborted": bool(rollout.aborted),
         "rollback": bool(rollout.rollback),
+        "returning": list(rollout.returning),
+        "cause": rollout.cause,
         "done": view.done,
         "total": len(view.parts),
         "remaining_s": view.remaining_s,
@@ -320,6 +322,7 @@ def _part(part: Part) -> Json:
         "step_state": str(work.state) if work else None,
         "attempt": work.attempt if work else None,
         "note": work.note if work else "",
+        "health": _health(member.health),
         **_time("changed_at", member.changed_at_ms),
     }
 
@@ -332,6 +335,7 @@ def _rollout_end(end: RolloutEnd | None) -> Json | None:
         "version": end.version,
         "outcome": outcome(end),
         "skipped": list(end.skipped),
+        "cause": end.cause,
         **_time("started_at", end.started_at_ms),
         **_time("ended_at", end.ended_at_ms),
         "duration_s": (end.ended_at_ms - end.started_at_ms) / 1000,
@@ -462,6 +466,7 @@ def _member(member: Member | None) -> Json:
         "operating": _text(member.operating),
         "operating_revision": member.operating_revision,
         "failure": member.failure,
+        "health": _health(member.health),
         "policy": "suspend" if member.lease_ms else "freeze",
         **_time("lease_until", member.lease_until_ms),
         "address": member.address,
@@ -472,9 +477,15 @@ def _member(member: Member | None) -> Json:
     }
 
 
+def _health(health: Health | None) -> Json | None:
+    """Null where nothing is probed."""
+    return None if health is None else {"state": str(health.state), "note": health.note}
+
+
 _ONLY_THE_STORE_KNOWS: Json = {
     "operating_revision": None,
     "failure": None,
+    "health": None,
     "policy": None,
     **_time("lease_until", 0),
     "address": None,

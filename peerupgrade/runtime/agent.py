@@ -10,11 +10,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeAlias
 
+from peerupgrade.core.health import Probing
 from peerupgrade.errors import ExitCode, PeerUpgradeError
+from peerupgrade.runtime.health import Check
 from peerupgrade.runtime.hooks import OnActing
 from peerupgrade.runtime.node import Node
 from peerupgrade.runtime.turns import LookAtStep, ReadInstalled, RunStep
@@ -24,6 +26,8 @@ log = logging.getLogger("peerupgrade")
 
 
 TurnSteps: TypeAlias = Mapping[str, tuple[RunStep, LookAtStep | None]]
+Health: TypeAlias = tuple[Sequence[Check], Probing]
+NOT_PROBED: Health = ((), Probing())
 
 
 def run_agent(
@@ -31,6 +35,7 @@ def run_agent(
     read_installed: ReadInstalled,
     on_acting: OnActing | None = None,
     turn_steps: TurnSteps | None = None,
+    health: Health = NOT_PROBED,
 ) -> ExitCode:
     """Run until a signal or the cluster ends it.
 
@@ -39,13 +44,15 @@ def run_agent(
         read_installed: gives the installed and the lowest supported version; at each SIGHUP again.
         on_acting: run before the node operates at a version.
         turn_steps: what is done in the node's turn of a rollout, by the name of the step.
+        health: what is asked whether the program is well, and how.
 
     Raises:
         PeerUpgradeError: why the node could not go on.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_Agent(settings, read_installed, on_acting, turn_steps or {}).run())
+        agent = _Agent(settings, read_installed, on_acting, turn_steps or {}, health)
+        return runner.run(agent.run())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -63,10 +70,12 @@ class _Agent:
         read_installed: ReadInstalled,
         on_acting: OnActing | None,
         turn_steps: TurnSteps,
+        health: Health,
     ) -> None:
         self._settings = settings
         self._on_acting = on_acting
         self._turn_steps = turn_steps
+        self._health = health
         self._read_installed = read_installed
         self._signalled = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -82,6 +91,9 @@ class _Agent:
             self._node.installed_by(self._read_installed)
             for step, (run, look) in self._turn_steps.items():
                 self._node.on_turn(step, look=look)(run)
+            checks, probing = self._health
+            for check in checks:
+                self._node.on_health(check, probing)
             stack.push_async_callback(self._node.stop)
             await self._node.start()
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)

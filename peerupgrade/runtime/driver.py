@@ -30,10 +30,12 @@ from peerupgrade.core.effects import (
     Memory,
     Operate,
     PacketHeard,
+    Probed,
     RecordsConverted,
     Remember,
     Remembered,
     RememberFailed,
+    RunProbes,
     RunSteps,
     RunTurnStep,
     SetTimer,
@@ -64,6 +66,7 @@ from peerupgrade.data.latency import Latency
 from peerupgrade.errors import PeerUpgradeError
 from peerupgrade.ports import Bus, Clock, Disk, LockServer, Store, Transport
 from peerupgrade.runtime.guards import Guards
+from peerupgrade.runtime.health import Checks
 from peerupgrade.runtime.hooks import Hooks
 from peerupgrade.runtime.steps import Steps
 from peerupgrade.runtime.turns import TurnSteps
@@ -79,6 +82,7 @@ class Program:
         hooks: its callbacks.
         steps: its own steps of an upgrade.
         turns: what is done on this node in its turn of a rollout.
+        checks: whether it is well.
         formats: collection -> its formats.
         latency: of its own commands about shared data.
     """
@@ -86,6 +90,7 @@ class Program:
     hooks: Hooks
     steps: Steps
     turns: TurnSteps
+    checks: Checks
     formats: Mapping[str, Formats]
     latency: Latency
 
@@ -207,8 +212,12 @@ class Driver:
                 self._spawn(self._remember(memory))
             case WatchMembers(on):
                 self._watch_members(on)
-            case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords() | RunTurnStep():
+            case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords():
                 self._in_application(effect)
+            case RunTurnStep():
+                self._spawn(self._run_turn_step(effect))
+            case RunProbes(call):
+                self._spawn(self._run_probes(call))
             case Tell(to, packet):
                 assert self._ports.transport is not None, "only a node with a transport gossips"
                 self._ports.transport.send(to, packet)
@@ -220,7 +229,7 @@ class Driver:
                 assert_never(effect)
 
     def _in_application(
-        self, effect: Switch | Drain | RunSteps | StopSteps | ConvertRecords | RunTurnStep
+        self, effect: Switch | Drain | RunSteps | StopSteps | ConvertRecords
     ) -> None:
         match effect:
             case Switch():
@@ -234,8 +243,6 @@ class Driver:
                     self._steps.cancel()
             case ConvertRecords():
                 asyncio.get_running_loop().call_soon(self._convert, effect)
-            case RunTurnStep():
-                self._spawn(self._run_turn_step(effect))
             case _:
                 assert_never(effect)
 
@@ -317,6 +324,9 @@ class Driver:
             why = str(error) if plain else f"{type(error).__name__}: {error}"
             outcome, note = StepOutcome.FAILED, why
         self.feed(TurnStepEnded(order, outcome, note))
+
+    async def _run_probes(self, call: int) -> None:
+        self.feed(Probed(call, await self._program.checks.run()))
 
     def _convert(self, effect: ConvertRecords) -> None:
         """A share is small: it occupies the loop for a few milliseconds."""

@@ -25,6 +25,7 @@ from peerupgrade.core.blockers import with_gossip
 from peerupgrade.core.effects import Emit, InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.gossip.machine import GossipConfig
 from peerupgrade.core.gossip.view import GossipView, look
+from peerupgrade.core.health import Probing
 from peerupgrade.core.leases import with_leases
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.membership import NodeConfig, NodeState
@@ -69,6 +70,7 @@ from peerupgrade.ports import Store, Traffic
 from peerupgrade.runtime.doctor import examine
 from peerupgrade.runtime.driver import Driver, Ports, Program, wait_at_most
 from peerupgrade.runtime.guards import Guards
+from peerupgrade.runtime.health import Check, Checks
 from peerupgrade.runtime.hooks import Hooks, OnActing
 from peerupgrade.runtime.serving import serve
 from peerupgrade.runtime.steps import Register, Steps
@@ -82,6 +84,7 @@ log = logging.getLogger("peerupgrade")
 _LEDGER_TIMEOUT_S = 1.5
 _EVENTS_MAX = 1000
 _STEER_TRIES = 10
+_OFTEN = Probing()
 
 
 class Node:
@@ -109,6 +112,7 @@ class Node:
         self._hooks = Hooks()
         self._steps = Steps()
         self._turns = TurnSteps(installed)
+        self._checks = Checks()
         self._guards = Guards()
         self._collections: dict[str, Collection] = {}
         self._latency = Latency()
@@ -181,9 +185,12 @@ class Node:
             memory=self._ports.disk.load(),
             rng=SystemRandom(),
             pace=Pace(full=self.settings.conversion_pace == "full"),
+            probing=self._checks.probing,
             gossiping=gossiping,
         )
-        program = Program(self._hooks, self._steps, self._turns, formats, self._latency)
+        program = Program(
+            self._hooks, self._steps, self._turns, self._checks, formats, self._latency
+        )
         self._driver = Driver(self._core, self._ports, program, self._guards, self._after_input)
         self._driver.start()
         if transport is not None:
@@ -459,6 +466,24 @@ class Node:
             return run
 
         return add
+
+    def on_health(self, check: Check, probing: Probing = _OFTEN) -> Check:
+        """Decorator: ask `check()` now and then whether this node's program is well.
+
+        It is well unless the callback raises an error, says False, or does not answer in time; it
+        may be async. A rollout gives another version only to a node that is well, goes on after
+        its turn only once it is well again, and does what its strategy says about one that is
+        worse for the new version.
+
+        Args:
+            check: the callback; several may be registered.
+            probing: how often it is asked, and how many answers make a difference.
+
+        Raises:
+            ConfigError: another callback is asked in another way.
+        """
+        self._checks.register(check, probing)
+        return check
 
     def installed_by(self, read: ReadInstalled) -> None:
         """How an agent reads the installed and the lowest supported version after each step."""

@@ -19,12 +19,14 @@ from peerupgrade.core.invariants import (
     drained_first,
     excluded_stays_out,
     given_once,
+    given_to_the_well,
     hold_holds,
     mutually_understood,
     nobody_locked_out,
     nobody_passed,
     node_not_back,
     remembered_first,
+    rollout_keeps,
     step_goes_on,
     step_ran_once,
     steps_have_run,
@@ -36,6 +38,8 @@ from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import Node
 from peerupgrade.core.record import (
     ClusterRecord,
+    Health,
+    HealthState,
     Hold,
     Job,
     Member,
@@ -64,6 +68,7 @@ from peerupgrade.core.requests import (
     Refused,
     ReleaseHold,
     Reply,
+    Report,
     Request,
     ReturnSlot,
     SaveStep,
@@ -106,6 +111,8 @@ INVARIANTS = (
     "S17 steps once, by the master",
     "S18 nothing installed undrained",
     "S19 steps of a turn once",
+    "S20 a version for the well only",
+    "S21 no raise before its time",
 )
 _NAMES = {name.partition(" ")[0]: name for name in INVARIANTS}
 _TELLING_S = 3.0  # within so long a node that was cut off is told, whatever time-outs it waits for
@@ -153,6 +160,7 @@ class Checker:
     taken_down: set[str] = field(default_factory=set)  # by permission, and not yet up again
     # The steps of turns that have run on each machine, since it last lost its disk.
     ran: dict[str, set[tuple[str, TurnStep, int]]] = field(default_factory=dict)
+    given: dict[str, set[str]] = field(default_factory=dict)  # rollout -> its turns forward
     _exempting: bool = False  # somebody is cut off, as `_cut_off` says
     # What was last read of each process.
     _read: dict[int, tuple[NodeConfig, Version | None, Memory]] = field(default_factory=dict)
@@ -374,6 +382,9 @@ class Checker:
                     self._came_back(member.id, incarnation)
             case Leave(id=name), Done():
                 self.members.pop(name, None)
+            case Report(health=Health(state=HealthState.UNHEALTHY)), Done(view):
+                if view.record is not None and view.record.rollout is not None:
+                    self._exercise("S20")
             case Admit(id=name), Refused() if name not in store.state.members:
                 self.members.pop(name, None)  # it stood by while nobody knew better
                 self._kept_out(request, reply)
@@ -453,6 +464,11 @@ class Checker:
         held = held and self.held_in == record.generation
         hold(acting_not_back(was, record.acting))
         hold(hold_holds(held, was, record.acting))
+        hold(rollout_keeps(before, record.acting))
+        if record.stays:
+            lowest = next_acting(store.state.members.values())
+            if record.acting is not None and lowest is not None and lowest > record.acting:
+                self._exercise("S21")
         if was is not None and record.acting is not None and record.acting > was:
             self._raised(world, store, record.acting)
             self._have_run(store, Job(Phase.BEFORE, was, record.acting))
@@ -473,8 +489,17 @@ class Checker:
                 self._have_run(store, Job(Phase.MIGRATION, before.data, record.data))
             case StepName.COMPLETED:
                 self._completed(store, record)
+            case StepName.TURN_GIVEN:
+                self._turn_given(store, record)
             case _:
                 pass
+
+    def _turn_given(self, store: SimStore, record: ClusterRecord) -> None:
+        rollout, members = record.rollout, store.state.members
+        assert rollout is not None
+        if rollout.turns[-1].version == rollout.version:
+            self.given.setdefault(rollout.id, set()).add(rollout.turns[-1].id)
+        hold(given_to_the_well(rollout, members, self.given.get(rollout.id, ())))
 
     def _hosts(self, world: World) -> Iterator[Machine]:
         """The machines of the members that the store has not forgotten, impostors left out.

@@ -157,7 +157,8 @@ _KINDS: dict[type, dict[str, int]] = {
         "_round": _SKIP, "_started_s": _SKIP, "_votes": _SKIP,
     },
     Master: {
-        "timers": _SKIP, "quarantine_s": _SKIP, "steps": _SKIP, "silent": _SKIP, "epoch": _EPOCH,
+        "timers": _SKIP, "quarantine_s": _SKIP, "steps": _SKIP, "silent": _SKIP, "failed": _SKIP,
+        "epoch": _EPOCH,
         "step_failure": _SKIP, "_token": _NAME, "_read_at_s": _SKIP,
         "_calls": _SKIP, "_not_before_s": _SKIP, "_deaf_until_s": _SKIP, "_doubt": _SKIP,
         "_doubt_since_s": _SKIP, "_data_read": _RAISED, "_audit_of": _SKIP, "_audited": _SKIP,

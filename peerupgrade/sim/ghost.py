@@ -144,7 +144,8 @@ def _ordered(stage: Stage, ghost: Ghost, name: str, order: Order) -> None:
         rollout = record.rollout if record is not None else None
         running = {host.name for host in stage.hosts.values() if host.node is not None}
         down = (running - operating) | {name}
-        hold(within_budget(down, rollout.budget if rollout is not None else len(down)))
+        budget = rollout.strategy.budget_of(len(state.members)) if rollout else len(down)
+        hold(within_budget(down, budget))
 
 
 def forgot(stage: Stage, ghost: Ghost) -> Ghost:

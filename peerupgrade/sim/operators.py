@@ -7,8 +7,9 @@ from peerupgrade.core.effects import Memory
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.requests import Exclude, Outcome, Refused, ReleaseHold, Resolve, ReturnSlot
-from peerupgrade.core.rollout import Resume, Retry
+from peerupgrade.core.rollout import Change, Resume, Retry
 from peerupgrade.core.store import snapshot
+from peerupgrade.core.windows import ALWAYS
 from peerupgrade.sim.application import COLLECTION
 from peerupgrade.sim.world import Machine, World
 
@@ -77,6 +78,8 @@ def _help_rollout(world: World, blocker: Blocker) -> None:
             world.steer(Retry(blocker.subject, "operator"))
         case Code.ROLLOUT_PAUSED:
             world.steer(Resume("operator"))
+        case Code.WINDOW_CLOSED:
+            world.steer(Change({"windows": (ALWAYS,)}, "operator"))
         case Code.STEP_MANUAL:
             _install_by_hand(world, blocker.subject)
         case _:

@@ -13,6 +13,7 @@ from functools import partial
 from hashlib import blake2b
 from random import Random
 
+from peerupgrade.core.health import Probing
 from peerupgrade.sim.faults import FAULTS, Hand
 from peerupgrade.sim.world import World, WorldConfig
 
@@ -21,8 +22,9 @@ _UPGRADES_S = (7.0, 22.0)
 _SYNC_S = (0.2, 2.0)  # how often the store's disk or replica gets what was written
 _ODDS = 0.4  # that a seed uses a kind of fault
 _TIMES_MAX = 4
+_PROBING = Probing(interval_s=0.3, failures=2, successes=1, wait_s=4.0)
 _GOSSIP_S = (*(0.0,) * 9, 2.0, 2.0, 0.5)  # it makes for many events
-_ARMED = (4, 12)  # crash points of each seed
+_ARMED = (6, 14)  # crash points of each seed
 
 START, UPGRADE = "node started", "node upgraded"
 
@@ -58,6 +60,7 @@ def draw_config(seed: int, nodes: int) -> WorldConfig:
         with_replica=shape.random() < 0.5,
         bootstrap_expect=shape.choice((1, nodes)),
         gossip_s=shape.choice(_GOSSIP_S),
+        probing=shape.choice((None, _PROBING)),
     )
 
 

@@ -102,6 +102,7 @@ def _heal(world: World) -> None:
     world.traps.clear()
     for orchestrator in world.orchestrators.values():
         orchestrator.alive = False
+    world.bad_release = None
     store = world.store
     store.replica_up, store.full = True, False
     if not store.up:
@@ -113,7 +114,7 @@ def _heal(world: World) -> None:
     for machine in world.machines.values():
         machine.callback_fails = machine.step_fails = machine.turn_fails = 0
         machine.callback_hangs_s = 0.0
-        machine.disk_full = machine.codec_fails = False
+        machine.disk_full = machine.codec_fails = machine.ails = False
         link = machine.link
         if link.cut:
             link.cut_until_s = world.agenda.now_s

@@ -14,7 +14,7 @@ scenarios among the tests).
     lock   the same for a lock server,     drained   operations of the older version have ended
     voted  and for its answer              heard     the next message of a subscription arrives
     timer  a timer fires                   prepared  the `before` steps have run
-                                           stepped   a step of a rollout has run
+    probed  the program's probes answer    stepped   a step of a rollout has run
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ from peerupgrade.core.effects import (
     Operate,
     Order,
     Part,
+    Probed,
     Remember,
     Remembered,
+    RunProbes,
     RunSteps,
     RunTurnStep,
     SetTimer,
@@ -59,6 +61,7 @@ from peerupgrade.core.effects import (
     TurnStepEnded,
     WatchMembers,
 )
+from peerupgrade.core.health import Probing
 from peerupgrade.core.invariants import Operating
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
@@ -149,6 +152,8 @@ class Host:
     preparing: RunSteps | None = None
     ordered: Order | None = None
     step_ends: StepOutcome = StepOutcome.DONE  # what becomes of the steps of a rollout
+    probing: int | None = None
+    ails: str = ""  # why its program is not well
     news: tuple[Heard, ...] = ()  # on the way to the subscriber of the record's channel
     changes: tuple[Heard, ...] = ()  # and of the members' channel
     timers: dict[Timer, SetTimer] = field(default_factory=dict)
@@ -174,6 +179,7 @@ class Host:
         self.node, self.watching, self.paused, self.slept_at_call = None, False, False, None
         self.replies, self.votes, self.news, self.changes = (), (), (), ()
         self.saving = self.switching = self.draining = self.preparing = self.ordered = None
+        self.probing = None
         self.timers.clear()
 
 
@@ -198,6 +204,7 @@ class StageConfig:
     prompt: frozenset[str] = frozenset()
     before_versions: frozenset[Version] = frozenset()
     installs: bool = True
+    probing: Probing | None = None
 
 
 class Served(NamedTuple):
@@ -321,6 +328,7 @@ class Stage:
             ("drained", host.draining),
             ("prepared", host.preparing),
             ("stepped", host.ordered),
+            ("probed", host.probing),
         ):
             if waits is not None:
                 yield Event(kind, name)
@@ -387,6 +395,10 @@ class Stage:
                 order, host.ordered = host.ordered, None
                 assert order is not None
                 self._step_ends(host, order)
+            case "probed":
+                call, host.probing = host.probing, None
+                assert call is not None
+                self._feed(host, Probed(call, host.ails))
             case _:
                 raise ValueError(kind)
 
@@ -442,7 +454,7 @@ class Stage:
             return True
         said = (request.standing, request.seen, request.operating_revision, request.failure)
         knew = (known.standing, known.seen, known.operating_revision, known.failure)
-        return said == knew and request.work == known.work
+        return (*said, request.work, request.health) == (*knew, known.work, known.health)
 
     def _happens_at_once(self, host: Host, kind: str) -> bool:
         if kind == "switched":  # a node that operates at nothing is in nobody's way
@@ -481,7 +493,7 @@ class Stage:
                 host.timers[timer] = effect
             case WatchMembers(on):
                 host.watching, host.changes = on, (Subscribed(),) if on else ()
-            case Remember() | Switch() | Drain() | RunSteps() | RunTurnStep():
+            case Remember() | Switch() | Drain() | RunSteps() | RunTurnStep() | RunProbes():
                 self._begin_work(host, effect)
             case StopSteps():
                 host.preparing = None
@@ -498,7 +510,7 @@ class Stage:
                 assert_never(effect)
 
     def _begin_work(
-        self, host: Host, effect: Remember | Switch | Drain | RunSteps | RunTurnStep
+        self, host: Host, effect: Remember | Switch | Drain | RunSteps | RunTurnStep | RunProbes
     ) -> None:
         match effect:
             case Remember(memory):
@@ -512,6 +524,8 @@ class Stage:
             case RunTurnStep(order):
                 host.ordered = order
                 self._happened.ordered.append((host.name, order))
+            case RunProbes(call):
+                host.probing = call
 
     def _replied(self, host: Host, reply: StoreReplied) -> None:
         if host.slept_at_call is not None and reply.part is Part.MEMBERSHIP:
@@ -606,7 +620,7 @@ class Stage:
             installs=self.config.installs,
         )
         lock = MastershipConfig(self.config.lock_servers, self.config.ttl_s)
-        host.node = Node(config, lock, host.disk, host.draws)
+        host.node = Node(config, lock, host.disk, host.draws, probing=self.config.probing)
         host.news = (Subscribed(),)
         self.feed(name, Start())
 

@@ -25,10 +25,12 @@ from peerupgrade.core.effects import (
     LockReplied,
     Memory,
     Operate,
+    Probed,
     RecordsConverted,
     Remember,
     Remembered,
     RememberFailed,
+    RunProbes,
     RunSteps,
     RunTurnStep,
     SetTimer,
@@ -48,6 +50,7 @@ from peerupgrade.core.effects import (
     WatchMembers,
 )
 from peerupgrade.core.gossip.machine import GossipConfig
+from peerupgrade.core.health import Probing
 from peerupgrade.core.invariants import Operating
 from peerupgrade.core.membership import NodeConfig
 from peerupgrade.core.node import MastershipConfig, Node
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
 
 _PROGRAMS, _PROGRAMS_MIN = 0.6, 2  # somebody must be there to convert
 _INSTALLS = 0.85
+_PROBE_S = (0.001, 0.1)
 _WAKE_S = 1e-6  # a machine that was paused goes on just after everything of that moment
 
 
@@ -97,6 +101,7 @@ class WorldConfig:
     before: tuple[str, ...] = ("1.1", "2.0")  # the versions that programs have steps before
     migrations: tuple[str, ...] = ("1.1", "3.0")
     first_version: int = 0
+    probing: Probing | None = None
     gossip_s: float = 0.0  # from one probe to the next; 0: nobody gossips
 
 
@@ -122,6 +127,7 @@ class Machine:
     callback_hangs_s: float = 0.0
     step_fails: int = 0
     turn_fails: int = 0
+    ails: bool = False  # its program is not well, whatever is installed
     installs: bool = True  # in a rollout; else a person does
     codec_fails: bool = False
     disk_full: bool = False
@@ -165,6 +171,7 @@ class World:
     story: list[str] = field(default_factory=list)
     tracing: bool = False
     versions: list[Version] = field(init=False)
+    bad_release: Version | None = None  # programs that have it are not well
 
     def __post_init__(self) -> None:
         self.store = SimStore(self.config.with_replica)
@@ -214,6 +221,7 @@ class World:
             MastershipConfig(1 + len(self.locks), self.config.ttl_s),
             machine.disk,
             Random(self.rng.getrandbits(64)),
+            probing=self.config.probing,
             gossiping=self._gossiping(machine),
         )
         if self.tracing:
@@ -224,6 +232,12 @@ class World:
             self.application.begin(machine)
         self.feed(machine, Start())
         self.network.subscribe(machine, members=False)
+
+    def ails(self, machine: Machine) -> str:
+        """Why its program is not well: for itself, or for what is installed."""
+        if machine.ails:
+            return "broken"
+        return "a bad release" if self.versions[machine.version] == self.bad_release else ""
 
     def _gossiping(self, machine: Machine) -> GossipConfig | None:
         interval_s = self.config.gossip_s
@@ -390,6 +404,8 @@ class World:
                 self._remember(machine, effect)
             case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords() | RunTurnStep():
                 self._in_application(machine, effect)
+            case RunProbes(call):
+                self.later(machine, self.rng.uniform(*_PROBE_S), Probed(call, self.ails(machine)))
             case Tell():
                 self.network.tell(machine, effect)
             case Operate() | Emit():

@@ -7,12 +7,15 @@ worded.
 import asyncio
 import shlex
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
 
 from peerupgrade.adapters.embedded import EmbeddedServer
 from peerupgrade.core.blockers import Code, raise_blockers
+from peerupgrade.core.health import Probing
+from peerupgrade.core.record import HealthState
 from peerupgrade.errors import ExitCode
 from tests.acceptance.agents import Agents
 from tests.core.builders import member, record, snapshot
@@ -605,6 +608,75 @@ async def test_soaking(walk):
     await rolls(walk, "--soak", "1h")
     await walk.obey(Code.SOAKING, command="upgrade change --soak 0s")
     await walk.data_is("2.0")
+
+
+@walks(Code.WINDOW_CLOSED)
+async def test_window_closed(walk):
+    in_two_days = datetime.now(UTC) + timedelta(days=2)
+    await rolls(walk, "--window", f"{in_two_days:%a} 10:00-11:00")
+    await walk.obey(Code.WINDOW_CLOSED, command="upgrade change --window 00:00-24:00")
+    await walk.data_is("2.0")
+
+
+@walks(Code.BAKING)
+async def test_baking(walk):
+    await rolls(walk, "--bake", "1h")
+    await walk.obey(Code.BAKING, command="upgrade change --bake 0s")
+    await walk.data_is("2.0")
+
+
+class Probed(Turns):
+    """A program that is probed; `ill`: it is not well."""
+
+    ill = False
+
+    def register(self, node):
+        super().register(node)
+        node.on_health(lambda: not self.ill, Probing(interval_s=0.05, failures=2))
+
+
+@walks(Code.UNHEALTHY_BEFORE)
+@pytest.mark.parametrize("how", ["mend", "skip"])
+async def test_unhealthy_before(walk, how):
+    program = Probed()
+    await rolls(walk, "--skip", "b", b=program)
+    await walk.freed(Code.ROLLOUT)
+    program.ill = True
+
+    async def ill():
+        members = (await walk.nodes["a"].ledger()).snapshot.members
+        return members["b"].health.state is HealthState.UNHEALTHY
+
+    await walk.until(ill)
+    await walk.command("upgrade", "start", "2.0")
+    await walk.blocked(Code.UNHEALTHY_BEFORE, "b", "mend it", "peerupgrade upgrade skip b")
+    if how == "mend":
+        program.ill = False
+    else:
+        await walk.command("upgrade", "skip", "b")
+    await walk.freed(Code.UNHEALTHY_BEFORE, "b")
+    await walk.freed(Code.ROLLOUT)
+
+
+@walks(Code.UNHEALTHY_AFTER)
+@pytest.mark.parametrize("how", ["mend", "skip", "return"])
+async def test_unhealthy_after(walk, how):
+    program = Probed()
+    await rolls(walk, "--soak", "1h", b=program)
+    await walk.blocked(Code.SOAKING, "")
+    program.ill = True
+    command = {"skip": "upgrade skip b", "return": "upgrade abort --rollback"}.get(how)
+    if command is not None:
+        await walk.obey(Code.UNHEALTHY_AFTER, "b", command=command)
+    else:
+        await walk.blocked(Code.UNHEALTHY_AFTER, "b", "mend it, then: peerupgrade upgrade resume")
+        await walk.blocked(Code.ROLLOUT_PAUSED, "")
+        program.ill = False
+        await walk.freed(Code.UNHEALTHY_AFTER, "b")
+        await walk.command("upgrade", "resume")
+    program.ill = False
+    await walk.command("upgrade", "change", "--soak", "0s")
+    await walk.freed(Code.ROLLOUT)
 
 
 @walks(Code.BUDGET_SPENT)

@@ -140,3 +140,78 @@ async def test_a_rollout_is_rolled_back_as_long_as_the_acting_version_has_not_ri
     assert {one["installed"] for one in (await agents.members("a")).values()} == {"1.0"}
     _, why, _ = await agents.ask("a", "why")
     assert why["blockers"] == []
+
+
+def well_with(agents, name, version, while_true="false"):
+    """Probes that fail with any other version, unless a command succeeds."""
+    path = agents.directory / f"{name}.version"
+    well = f"{while_true} || grep -qx {version} {path}"
+    return {
+        "health_command": f"sh -c '{well} || (echo no database >&2; exit 1)'",
+        "health_interval_s": "0.2",
+        "health_failures": "2",
+        "step_timeout_s": "8",
+    }
+
+
+async def test_a_release_whose_probes_fail_is_rolled_back_by_itself_and_nothing_acts_at_it(agents):
+    await form(agents, "a", "b", "c", **{name: well_with(agents, name, "1.0") for name in "abc"})
+    code, answer, said = await agents.ask(
+        "a", "upgrade", "start", "2.0", "--on-unhealthy", "all", "--wait"
+    )
+    assert code == ExitCode.OK, said
+    assert answer["ended"]["outcome"] == "rolled back"
+    assert "not healthy within 8 s" in answer["ended"]["cause"]
+    assert "no database" in answer["ended"]["cause"]
+    members = await agents.members("a")
+    assert {one["installed"] for one in members.values()} == {"1.0"}
+    assert {one["operating"] for one in members.values()} == {"1.0"}
+    (first,) = [name for name in "abc" if steps(agents, name)]
+    assert steps(agents, first).count("install") == 2
+    assert steps(agents, first).count("undrain") == 1  # only with what it had
+    _, history, _ = await agents.ask("a", "history")
+    assert {one["after"] for one in history["entries"]} <= {None, "1.0"}
+    _, why, _ = await agents.ask("a", "why")
+    assert why["blockers"] == []
+
+
+async def test_a_node_that_is_unhealthy_before_its_turn_is_told_apart(agents):
+    await form(agents, "a", "b", "c", b=well_with(agents, "b", "9.9"))
+
+    async def is_ill():
+        found = await agents.members("a")
+        return (found["b"]["health"] or {}).get("state") == "unhealthy"
+
+    await eventually(is_ill)
+    await agents.ask("a", "upgrade", "start", "2.0", "--on-unhealthy", "all")
+    _, why, _ = await agents.ask("a", "why")
+    (told,) = [one for one in why["blockers"] if one["code"] == "unhealthy_before"]
+    assert (told["subject"], "no database" in told["evidence"]) == ("b", True)
+    code, answer, said = await agents.ask("a", "upgrade", "skip", "b", "--wait")
+    assert code == ExitCode.OK, said
+    assert answer["ended"]["outcome"] == "done"
+    assert answer["ended"]["skipped"] == ["b"]
+
+
+async def test_what_turns_out_to_be_bad_while_it_bakes_returns_by_itself(agents):
+    bad = agents.directory / "bad"
+    well = {name: well_with(agents, name, "1.0", f"[ ! -e {bad} ]") for name in "abc"}
+    await form(agents, "a", "b", "c", **well)
+    how = ("--bake", "1h", "--on-unhealthy", "all")
+    code, _, said = await agents.ask("a", "upgrade", "start", "2.0", *how)
+    assert code == ExitCode.OK, said
+
+    async def bakes():
+        _, why, _ = await agents.ask("a", "why")
+        return why is not None and "baking" in {one["code"] for one in why["blockers"]}
+
+    await eventually(bakes, 40)
+    members = await agents.members("a")
+    assert {one["installed"] for one in members.values()} == {"2.0"}
+    assert {one["operating"] for one in members.values()} == {"1.0"}
+    bad.touch()
+    answer = await eventually(lambda: ended(agents, "a"), 60)
+    assert answer["ended"]["outcome"] == "rolled back"
+    assert {one["installed"] for one in (await agents.members("a")).values()} == {"1.0"}
+    _, history, _ = await agents.ask("a", "history")
+    assert {one["after"] for one in history["entries"]} <= {None, "1.0"}

@@ -16,12 +16,14 @@ from peerupgrade.core.record import (
     Work,
     WorkState,
 )
-from peerupgrade.core.rollout import Abort, Change, Pause, Resume, Retry, Skip, Start, Strategy
+from peerupgrade.core.rollout import Abort, Change, Pause, Resume, Retry, Skip, Start
+from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.errors import ExitCode
 from tests.http.fake_node import MEMBERS, NOW_MS, RECORD
 
 TURN = Turn("4.13", "n2", "2.0", NOW_MS - 9000)
 ROLLOUT = Rollout("4.12", "2.0", "ann@desk", "security", NOW_MS - 60_000, turns=(TURN,))
+SUNDAY = "sun 00:00-24:00"
 FAILED = Work("4.13", "2.0", "1.0", TurnStep.INSTALL, WorkState.FAILED, note="no room")
 
 
@@ -47,9 +49,23 @@ def knows(node, rollout=ROLLOUT, work=FAILED, **changes):
                 *("--one-zone", "--reason", "why", "--skip", "n1", "--skip", "n2"),
                 *("--lowest-supported", "1.0"),
             ),
-            Start("2.0", "ann", "why", Strategy(2, 1, 90_000, True), ("n1", "n2"), "1.0"),
+            Start("2.0", "ann", "why", Strategy(2, 0, 1, 90_000, True), ("n1", "n2"), "1.0"),
         ),
-        (("change", "--no-one-zone"), Change(Strategy(one_zone=False), "ann", "")),
+        (
+            ("start", "2.0", "--window", "MON-fri  22:00-05:00", "--window", "sun 00:00-24:00"),
+            Start("2.0", "ann", strategy=Strategy(windows=("mon-fri 22:00-05:00", SUNDAY))),
+        ),
+        (("change", "--no-one-zone"), Change({"one_zone": False}, "ann", "")),
+        (("change", "--budget", "25%"), Change({"budget_percent": 25}, "ann", "")),
+        (
+            ("change", "--budget", "3", "--failures", "2", "--on-unhealthy", "all"),
+            Change(
+                {"budget": 3, "budget_percent": 0, "failures": 2, "on_unhealthy": OnUnhealthy.ALL},
+                "ann",
+                "",
+            ),
+        ),
+        (("change", "--bake", "10m"), Change({"bake_ms": 600_000}, "ann", "")),
         (("pause", "--reason", "lunch"), Pause("ann", "lunch")),
         (("resume",), Resume("ann", "")),
         (("retry", "n2"), Retry("n2", "ann", "")),
@@ -73,6 +89,22 @@ def test_a_change_of_nothing_is_a_mistake(node, run):
     assert node.asked == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--budget", "0"), "the budget '0' cannot be used"),
+        (("--budget", "101%"), "a part of them, 1% to 100%"),
+        (("--window", "22-5"), "the window '22-5' cannot be read"),
+        (("--window", "mo 22:00-05:00"), "mon-fri 22:00-05:00"),
+    ],
+)
+def test_what_cannot_be_read_is_a_mistake(node, run, words, said):
+    code, _, err = run("upgrade", "change", *words)
+    assert code == ExitCode.USAGE
+    assert said in " ".join(err.split())
+    assert node.asked == []
+
+
 def test_a_member_that_is_none_is_not_found(node, run):
     code, _, err = run("upgrade", "retry", "n9")
     assert code == ExitCode.NOT_FOUND
@@ -80,13 +112,17 @@ def test_a_member_that_is_none_is_not_found(node, run):
 
 
 def test_the_status_shows_each_node_and_what_is_awaited(node, run):
-    knows(node, replace(ROLLOUT, canary=1, soak_ms=90_000, pause=Hold("n2", "n2: why", NOW_MS)))
+    strategy = Strategy(1, 25, 1, 90_000, windows=(SUNDAY,), failures=2, bake_ms=9_000)
+    pause = Hold("n2", "n2: why", NOW_MS)
+    knows(node, replace(ROLLOUT, strategy=strategy, pause=pause, failed=("n3",)))
     code, out, _ = run("upgrade", "status")
     assert code == ExitCode.OK
     for shown in (
         "to 2.0, by ann@desk: security, for 1m",
         "1 of 2 nodes have it",
-        "1 may be down at once, a pause once 1 have it, 1m 30s from one to the next",
+        "25 % may be down at once, a pause once 1 have it, 1m 30s from one to the next,"
+        " 9.0s from the last one to the raise, only within sun 00:00-24:00 (UTC),"
+        " 1 of 2 nodes that may fail have failed",
         "install failed",
         "no room",
         "peerupgrade upgrade retry n2, or upgrade skip n2",
@@ -116,7 +152,16 @@ def test_whoever_waits_gets_the_outcome_as_exit_code(node, run, end, code):
 
 
 def test_whoever_waits_is_told_when_somebody_must_decide(node, run):
-    knows(node)
+    knows(node, replace(ROLLOUT, pause=Hold("n2", "n2: install failed", NOW_MS)))
     code, out, _ = run("upgrade", "status", "--wait")
     assert code == ExitCode.NOT_SETTLED
     assert "step_failed n2" in out
+
+
+def test_whoever_waits_is_told_when_too_many_have_failed(node, run):
+    pause = Hold("failures", "n3 failed, and 0 may", NOW_MS)
+    running = replace(FAILED, state=WorkState.RUNS)
+    knows(node, replace(ROLLOUT, pause=pause, failed=("n3",)), running)
+    code, out, _ = run("upgrade", "status", "--wait")
+    assert code == ExitCode.NOT_SETTLED
+    assert "n3 failed, and 0 may" in out

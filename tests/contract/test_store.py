@@ -26,6 +26,8 @@ from peerupgrade.adapters.redis_store import RedisStore
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
+    Health,
+    HealthState,
     Member,
     Rollout,
     Standing,
@@ -72,6 +74,7 @@ from peerupgrade.core.requests import (
     View,
 )
 from peerupgrade.core.store import StoreState, execute, execute_lock, snapshot
+from peerupgrade.core.strategy import Strategy
 from peerupgrade.core.versions import Version, parse_version
 
 SELF = "this server process"
@@ -832,6 +835,20 @@ class TestRollout:
         await stage.call(serves(stage, "a", 2))
         assert stage.state.members["a"].work is None
 
+    @pytest.mark.asyncio
+    async def test_what_a_member_says_of_its_health_ends_with_its_process(self, stage):
+        await formed(stage)
+        ill = Health(HealthState.UNHEALTHY, "503")
+        before = stage.state.members_revision
+        for _ in range(2):  # only a change is told
+            await stage.call(serves(stage, "a", 1, health=ill))
+            assert stage.state.members["a"].health == ill
+            assert stage.state.members_revision == before + 1
+        await stage.call(admit("a", "a1"))
+        assert stage.state.members["a"].health == ill
+        await stage.call(admit("a", "a2", earlier=("a1",)))
+        assert stage.state.members["a"].health is None
+
 
 class TestHold:
     @pytest.mark.asyncio
@@ -915,6 +932,11 @@ class TestCommit:
         await stage.call(SetHold("ann", "why"))
         await told(stage, decided, Conflict)
         await told(stage, commit(stage, **acting(V2)), Refused, "held")
+        await stage.call(ReleaseHold("ann"))
+        for changes in ({"rollback": 1}, {"strategy": Strategy(bake_ms=1)}):
+            await told(stage, commit(stage, rollout=replace(ROLLOUT, **changes)), Done)
+            await told(stage, commit(stage, **acting(V2), rollout=None), Refused, "rollout_stays")
+        await told(stage, commit(stage, rollout=ROLLOUT), Done)
         await told(stage, commit(stage, floor=V2), Done)
         decided = commit(stage, hold=None)
         await stage.ask_lock(Release("m1"))
@@ -1186,6 +1208,7 @@ class Sequence:
             self.draw(st.integers(0, 3)),
             self.draw(st.sampled_from(["", "why"])),
             self.draw(st.sampled_from([None, Work("2.4", "2.0", "1.0")])),
+            self.draw(st.sampled_from([None, Health(HealthState.HEALTHY)])),
         )
 
     def leave(self):

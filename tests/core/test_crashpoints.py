@@ -30,6 +30,7 @@ PASSING = (
     effects.WatchMembers,
     effects.StopSteps,
     effects.Operate,
+    effects.RunProbes,
     effects.Tell,
     effects.Emit,
     effects.Stopped,

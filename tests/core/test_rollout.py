@@ -1,12 +1,15 @@
 """A rollout: who is next, what the master does, what people may change."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from peerupgrade.core.acting import StepName
+from peerupgrade.core.blockers import Code, raise_blockers
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.record import (
+    Health,
+    HealthState,
     Hold,
     Rollout,
     Slot,
@@ -16,7 +19,7 @@ from peerupgrade.core.record import (
     Work,
     WorkState,
 )
-from peerupgrade.core.requests import Conflict, Done, Outcome, ReturnSlot, TakeSlot
+from peerupgrade.core.requests import Commit, Conflict, Done, Outcome, ReturnSlot, TakeSlot
 from peerupgrade.core.rollout import (
     Abort,
     Change,
@@ -25,7 +28,6 @@ from peerupgrade.core.rollout import (
     Retry,
     Skip,
     Start,
-    Strategy,
     hands_over,
     lacking,
     next_member,
@@ -35,6 +37,7 @@ from peerupgrade.core.rollout import (
     steer,
 )
 from peerupgrade.core.store import StoreState, execute
+from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.errors import RefusedError
 from tests.core.builders import V, member, record, snapshot
 
@@ -43,7 +46,9 @@ BY = "rollout 3.9"
 
 
 def rollout(*turns, **changes):
-    return replace(Rollout("3.9", "2.0", "ann", "new", 1000), turns=turns, **changes)
+    how = {name: changes.pop(name) for name in asdict(Strategy()) if name in changes}
+    began = Rollout("3.9", "2.0", "ann", "new", 1000, Strategy(**how))
+    return replace(began, turns=turns, **changes)
 
 
 def turn(name="a", **changes):
@@ -58,6 +63,13 @@ def view(*members, master="", slots=(), **changes):
 
 def at(step=TurnStep.INSTALL, state=WorkState.RUNS, **changes):
     return replace(Work("3.10", "2.0", "1.0", step, state), **changes)
+
+
+def health(state=HealthState.UNHEALTHY, note="503"):
+    return Health(state, note if state is HealthState.UNHEALTHY else "")
+
+
+HEALTHY, UNKNOWN = health(HealthState.HEALTHY), health(HealthState.UNKNOWN)
 
 
 def names(members):
@@ -144,7 +156,7 @@ def test_it_pauses_once_the_canaries_have_it_and_then_goes_on():
     step = rollout_step(view(*members, rollout=canaries), NOW_MS, ())
     assert step.name is StepName.ROLLOUT_PAUSED
     paused = step.record.rollout
-    assert (paused.canary, paused.pause.by) == (0, "canary")
+    assert (paused.strategy.canary, paused.pause.by) == (0, "canary")
     resumed = steer(view(*members, rollout=paused), Resume("ann")).rollout
     assert next_member(view(*members, rollout=resumed), NOW_MS).id == "c"
     others = [member("x", "2.0"), member("y", "2.0"), member("c")]  # by hand, before it began
@@ -156,11 +168,11 @@ def test_all_that_are_down_at_once_are_of_one_zone():
     down = rollout(turn("a"), budget=3, one_zone=1)
     assert next_member(view(*members, rollout=down), NOW_MS).id == "c"
     assert next_member(view(*members[:2], rollout=down), NOW_MS) is None
-    assert next_member(view(*members[:2], rollout=replace(down, one_zone=0)), NOW_MS).id == "b"
+    assert next_member(view(*members[:2], rollout=rollout(turn("a"), budget=3)), NOW_MS).id == "b"
 
 
 def test_how_it_goes_on_can_be_changed_while_it_runs():
-    asked = Change(Strategy(budget=2, soak_ms=1000), "ann", "it is night")
+    asked = Change({"budget": 2, "soak_ms": 1000}, "ann", "it is night")
     request = steer(view(member("a"), rollout=rollout(canary=3)), asked)
     assert request.kind == "rollout changed"
     assert request.rollout == rollout(canary=3, budget=2, soak_ms=1000)
@@ -274,7 +286,7 @@ def test_a_rollout_begins_once_and_only_to_what_somebody_lacks():
     shown = view(member("a"), member("b", "2.0"), rollout=None)
     request = steer(shown, Start("2.0", "ann", "new", Strategy(budget=2)))
     assert (request.revision, request.kind, request.by) == (10, "rollout to 2.0", "ann")
-    assert request.rollout == Rollout("3.11", "2.0", "ann", "new", NOW_MS, budget=2)
+    assert request.rollout == Rollout("3.11", "2.0", "ann", "new", NOW_MS, Strategy(2))
     without = steer(shown, Start("2.0", "ann", skip=("b",)))
     assert without.rollout.skipped == ("b",)
     with pytest.raises(KeyError):
@@ -400,3 +412,288 @@ def test_what_keeps_the_next_one_is_named():
     assert codes(taken) == [("rollout", ""), ("budget_spent", "a")]
     paused = view(member("a"), rollout=rollout(pause=Hold("ann", "lunch", 1)))
     assert codes(paused) == [("rollout", ""), ("rollout_paused", "")]
+
+
+# --- pace -----------------------------------------------------------------------------------------
+
+
+def test_a_budget_can_be_a_part_of_the_members_and_is_one_at_least():
+    members = [member(name) for name in "abcdefgh"]
+    quarter = rollout(turn("a"), budget_percent=25)
+    assert next_member(view(*members, rollout=quarter), NOW_MS).id == "b"
+    assert next_member(view(*members[:7], rollout=quarter), NOW_MS) is None
+    alone = rollout(budget_percent=25)
+    assert slot_request(view(*members[:3], rollout=alone), NOW_MS, ()) == (
+        TakeSlot("a", BY, 1, revision=10)
+    )
+    assert slot_request(view(*members, rollout=alone), NOW_MS, ()).budget == 2
+
+
+MONDAY_MS = 1_764_547_200_000  # 2025-12-01 00:00 UTC
+HOUR_MS = 3_600_000
+
+
+def test_outside_of_all_windows_no_turn_begins():
+    closed = rollout(windows=("mon 22:00-23:00", "wed 00:00-24:00"), started_at_ms=MONDAY_MS)
+    now_ms = MONDAY_MS + 12 * HOUR_MS
+    shown = replace(view(member("a"), member("b"), rollout=closed), now_ms=now_ms)
+    assert next_member(shown, now_ms) is None
+    assert slot_request(shown, now_ms, ()) is None
+    assert rollout_step(replace(shown, slots={"a": Slot("a", BY, 1, 1)}), now_ms, {"a"}) is None
+    (_, told) = whole_ledger(shown, now_ms)
+    assert (told.code, told.since_ms) == (Code.WINDOW_CLOSED, MONDAY_MS)
+    assert "mon 22:00-23:00, wed 00:00-24:00" in told.evidence
+    assert "mon 22:00 UTC, in 10.0 h" in told.remedy
+    assert next_member(shown, MONDAY_MS + 22 * HOUR_MS).id == "a"
+    assert next_member(shown, MONDAY_MS + 50 * HOUR_MS).id == "a"
+
+
+def test_a_slot_that_was_taken_as_the_window_closed_is_returned_unused():
+    closed = rollout(windows=("mon 22:00-23:00",))
+    shown = view(member("a"), slots=["a"], rollout=closed)
+    assert slot_request(shown, MONDAY_MS, {"a"}) == ReturnSlot("a", BY, Outcome.UNUSED)
+
+
+def test_who_returns_does_not_wait_for_a_window():
+    back = rollout(windows=("mon 22:00-23:00",), rollback=1)
+    assert next_member(view(brought("a"), rollout=back), MONDAY_MS).id == "a"
+
+
+def test_so_many_turns_may_fail_before_the_rollout_pauses():
+    stopped = member("a", standing=Standing.AWAY, work=at(state=WorkState.FAILED, note="no room"))
+    may_fail = rollout(turn(), failures=1)
+    step = rollout_step(view(stopped, member("b"), rollout=may_fail), NOW_MS, ())
+    assert (step.name, step.inputs) == (
+        StepName.ROLLOUT_RETREATS,
+        "a: install failed: no room; a is left out",
+    )
+    left = step.record.rollout
+    assert (left.turns[0].given_up, left.skipped, left.failed) == (1, ("a",), ("a",))
+    assert left.pause is None
+    spent = replace(may_fail, failed=("z",))
+    paused = rollout_step(view(stopped, member("b"), rollout=spent), NOW_MS, ()).record.rollout
+    assert (paused.pause.by, paused.failed, paused.turns) == ("a", ("z",), (turn(),))
+    back = replace(may_fail, rollback=1)
+    assert rollout_step(view(stopped, rollout=back), NOW_MS, ()).name is StepName.ROLLOUT_PAUSED
+
+
+def test_whoever_resumes_lets_as_many_fail_again():
+    paused = rollout(failures=1, failed=("z",), pause=Hold("ann", "looking", 1))
+    assert steer(view(member("a"), rollout=paused), Resume("ann")).rollout.failed == ()
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [health(), UNKNOWN], ids=["unhealthy", "unknown"])
+def test_what_is_not_healthy_is_not_given_another_version_and_counts_as_down(before):
+    ill = member("a", health=before)
+    members = [ill, member("b", health=HEALTHY), member("c")]
+    assert next_member(view(*members), NOW_MS) is None
+    assert codes(view(*members)) == [("rollout", ""), ("unhealthy_before", "a")]
+    assert next_member(view(*members, rollout=rollout(budget=2)), NOW_MS).id == "b"
+    left_out = rollout(skipped=("a",))
+    assert next_member(view(*members, rollout=left_out), NOW_MS).id == "b"
+    assert codes(view(*members, rollout=left_out)) == [("rollout", "")]
+
+
+@pytest.mark.parametrize("how", OnUnhealthy)
+def test_what_was_unhealthy_before_is_not_the_fault_of_the_version(how):
+    by_hand = member("b", "2.0", health=health())  # somebody else has installed it
+    shown = view(member("a", health=health()), by_hand, rollout=rollout(on_unhealthy=how))
+    assert rollout_step(shown, NOW_MS, ()) is None
+    assert codes(shown)[1:] == [("unhealthy_before", "a"), ("unhealthy_before", "b")]
+
+
+WORSE = "a has got 2.0, and is unhealthy: 503"
+
+
+def after(on_unhealthy, ill=None, **changes):
+    """One member is worse for the version, one is well with it, one waits."""
+    members = [brought("a", health=ill or health()), brought("b", "3.11"), member("c")]
+    slots, turns = changes.pop("slots", ()), changes.pop("turns", ())
+    the_rollout = rollout(*turns, on_unhealthy=on_unhealthy, **changes)
+    return view(*members, rollout=the_rollout, slots=slots)
+
+
+def test_a_member_that_is_worse_for_the_version_pauses_the_rollout():
+    shown = after(OnUnhealthy.PAUSE, slots=["c"])
+    step = rollout_step(shown, NOW_MS, {"c"})
+    assert step.name is StepName.ROLLOUT_PAUSED
+    assert step.inputs == WORSE
+    paused = step.record.rollout
+    assert (paused.pause.by, paused.pause.reason) == ("a", step.inputs)
+    told = view(*shown.members.values(), rollout=paused)
+    assert rollout_step(told, NOW_MS, {"c"}) is None
+    assert codes(told) == [("rollout", ""), ("rollout_paused", ""), ("unhealthy_after", "a")]
+    assert refused(told, Resume("ann")) == "unhealthy"
+    left = steer(told, Skip("a", "ann")).rollout
+    assert (left.pause, left.skipped) == (None, ("a",))
+    assert next_member(view(*shown.members.values(), rollout=left), NOW_MS).id == "c"
+    healed = view(brought("a", health=HEALTHY), member("c"), rollout=paused)
+    assert next_member(healed, NOW_MS) is None
+    assert steer(healed, Resume("ann")).rollout.pause is None
+
+
+def test_what_is_not_known_yet_is_nobodys_fault_but_waited_for():
+    shown = after(OnUnhealthy.ALL, UNKNOWN, slots=["c"])
+    assert rollout_step(shown, NOW_MS, {"c"}) is None
+    assert codes(shown)[1:] == [("unhealthy_after", "a")]
+
+
+def test_a_member_that_does_not_answer_any_more_is_worse_too():
+    shown = after(OnUnhealthy.PAUSE, HEALTHY)
+    assert rollout_step(shown, NOW_MS, (), {"a"}) is None  # it may yet answer
+    step = rollout_step(shown, NOW_MS, (), {"a", "c"}, {"a", "c"})
+    assert step.inputs == "a has got 2.0, and does not answer any more"
+
+
+def test_a_member_in_its_turn_is_not_judged_before_that_is_over():
+    ill = brought("a", health=health())
+    shown = view(ill, member("c"), slots=["a"], rollout=rollout(turn(), on_unhealthy="all"))
+    step = rollout_step(shown, NOW_MS, {"a"})
+    assert step is None
+
+
+def test_all_return_to_what_they_had_if_one_is_worse():
+    shown = after(OnUnhealthy.ALL, turns=(turn("c"),), pause=Hold("ann", "lunch", 1))
+    step = rollout_step(shown, NOW_MS, ())
+    assert (step.name, step.inputs) == (
+        StepName.ROLLOUT_RETREATS,
+        f"{WORSE}; all return",
+    )
+    back = step.record.rollout
+    assert (back.rollback, back.cause, back.pause) == (1, WORSE, None)
+    assert back.turns[0].given_up == 1
+    alone = view(*shown.members.values(), rollout=replace(back, turns=()))
+    assert names(lacking(alone)) == ["b", "a"]
+    assert rollout_step(alone, NOW_MS, ()) is None
+    assert next_member(alone, NOW_MS).id == "b"  # the unhealthy one does not spend the budget
+    ended = view(member("a"), rollout=replace(back, turns=()))
+    assert rollout_step(ended, NOW_MS, ()).record.rollout_end.cause == WORSE
+
+
+def test_one_returns_to_what_it_had_and_then_somebody_looks():
+    shown = after(OnUnhealthy.NODE)
+    step = rollout_step(shown, NOW_MS, ())
+    assert (step.name, step.inputs) == (
+        StepName.ROLLOUT_RETREATS,
+        f"{WORSE}; it returns",
+    )
+    left = step.record.rollout
+    assert (left.skipped, left.failed, left.returning) == (("a",), ("a",), ("a",))
+    returns = view(*shown.members.values(), slots=["a"], rollout=left)
+    assert next_member(returns, NOW_MS).id == "a"
+    given = rollout_step(returns, NOW_MS, {"a"}).record.rollout.turns
+    assert [(one.node, one.version) for one in given] == [("a", "1.0")]
+    work = Work("3.12", "1.0", "2.0", TurnStep.UNDRAIN, WorkState.ENDED)
+    members = [member("a", work=work), brought("b"), member("c")]
+    over = view(*members, rollout=left)
+    assert next_member(over, NOW_MS) is None
+    paused = rollout_step(over, NOW_MS, ()).record.rollout
+    assert (paused.pause.by, paused.pause.reason) == ("failures", "a failed, and 0 may")
+    resumed = steer(view(*members, rollout=paused), Resume("ann")).rollout
+    assert next_member(view(*members, rollout=resumed), NOW_MS).id == "c"
+    more = replace(left, strategy=replace(left.strategy, failures=1))
+    assert next_member(view(*members, rollout=more), NOW_MS).id == "c"
+
+
+def test_one_that_returns_waits_for_no_pause_no_window_and_no_soak():
+    waits = after(OnUnhealthy.NODE, soak_ms=10_000, turn_ended_at_ms=NOW_MS, returning=("a",))
+    assert next_member(waits, NOW_MS).id == "a"
+    rollout_ = replace(waits.record.rollout, skipped=("a",), pause=Hold("canary", "look", 1))
+    closed = replace(rollout_.strategy, windows=("mon 22:00-23:00",))
+    shown = view(*waits.members.values(), rollout=replace(rollout_, strategy=closed))
+    assert next_member(shown, MONDAY_MS).id == "a"
+
+
+@pytest.mark.parametrize("how", [OnUnhealthy.NODE, OnUnhealthy.ALL])
+def test_nothing_returns_below_what_the_cluster_acts_at(how):
+    shown = after(how)
+    risen = replace(shown, record=replace(shown.record, acting=V("2.0")))
+    step = rollout_step(risen, NOW_MS, ())
+    assert step.name is StepName.ROLLOUT_PAUSED
+    assert step.inputs.endswith("it does not return, because the cluster acts at 2.0 by now")
+
+
+@pytest.mark.parametrize("how", OnUnhealthy)
+def test_a_member_that_does_not_become_healthy_after_its_turn_is_worse_too(how):
+    stopped = at(TurnStep.RETURN, WorkState.FAILED, note="not healthy within 60 s")
+    ill = member("a", "2.0", work=stopped, health=health())
+    shown = view(ill, member("b"), slots=["a"], rollout=rollout(turn(), on_unhealthy=how))
+    step = rollout_step(shown, NOW_MS, {"a"})
+    after_it = step.record.rollout
+    why = "a: return failed: not healthy within 60 s"
+    if how is OnUnhealthy.PAUSE:
+        assert (step.inputs, after_it.pause.by) == (why, "a")
+    else:
+        assert after_it.turns[0].given_up == 1
+        assert (after_it.rollback, after_it.returning) == (
+            (1, ()) if how is OnUnhealthy.ALL else (0, ("a",))
+        )
+    ended = replace(stopped, state=WorkState.ENDED)
+    over = view(replace(ill, work=ended), member("b"), rollout=replace(after_it, turns=()))
+    if how is not OnUnhealthy.PAUSE:
+        assert next_member(over, NOW_MS).id == "a"
+    back = view(ill, rollout=rollout(turn(version="1.0"), on_unhealthy=how, rollback=1))
+    assert rollout_step(back, NOW_MS, ()).name is StepName.ROLLOUT_PAUSED
+
+
+# --- it bakes -------------------------------------------------------------------------------------
+
+
+def test_once_all_have_the_version_it_bakes_and_then_the_rollout_ends():
+    bakes = rollout(bake_ms=500, turn_ended_at_ms=NOW_MS - 400)
+    shown = view(brought("a"), brought("b", "3.11"), rollout=bakes)
+    assert rollout_step(shown, NOW_MS, ()) is None
+    assert codes(shown) == [("rollout", ""), ("baking", "")]
+    (_, told) = whole_ledger(shown, NOW_MS)
+    assert (told.since_ms, told.remedy.split("; or: ")[1]) == (
+        NOW_MS - 400,
+        "peerupgrade upgrade change --bake 0s",
+    )
+    assert rollout_step(shown, NOW_MS + 100, ()).name is StepName.ROLLOUT_ENDED
+    again = view(brought("a", joined_at_ms=NOW_MS), rollout=bakes)
+    assert rollout_step(again, NOW_MS + 100, ()) is None
+    for changes in ({"pause": Hold("ann", "looking", 1)}, {"bake_ms": 0}):
+        other = rollout(**{"bake_ms": 500, "turn_ended_at_ms": NOW_MS - 400, **changes})
+        ends = rollout_step(view(brought("a"), rollout=other), NOW_MS + 100, ()) is not None
+        assert ends == ("bake_ms" in changes)
+
+
+@pytest.mark.parametrize("state", [HealthState.UNKNOWN, HealthState.UNHEALTHY])
+def test_what_is_not_well_keeps_it_baking_although_it_is_not_the_versions_fault(state):
+    by_hand = member("b", "2.0", health=health(state))
+    bakes = rollout(bake_ms=500, turn_ended_at_ms=NOW_MS - 600)
+    shown = view(brought("a"), by_hand, rollout=bakes)
+    assert rollout_step(shown, NOW_MS, ()) is None
+    assert codes(shown) == [("rollout", ""), ("unhealthy_before", "b")]
+    left = steer(shown, Skip("b", "ann")).rollout
+    step = rollout_step(view(brought("a"), by_hand, rollout=left), NOW_MS, ())
+    assert step.name is StepName.ROLLOUT_ENDED
+
+
+def test_an_abort_and_a_rollback_do_not_bake():
+    for changes in ({"aborted": 1}, {"rollback": 1}):
+        over = rollout(bake_ms=500, turn_ended_at_ms=NOW_MS, **changes)
+        assert rollout_step(view(member("a"), rollout=over), NOW_MS, ()).record.rollout is None
+
+
+def test_the_version_does_not_rise_before_a_rollout_has_baked():
+    shown = view(brought("a"), brought("b"), rollout=rollout(bake_ms=500))
+    assert [one.code for one in raise_blockers(shown, NOW_MS)] == [Code.BAKING]
+    waits = view(brought("a"), member("b"), rollout=rollout(bake_ms=500))
+    assert ("baking", "") not in codes(waits)  # the rollout itself is named
+
+
+@pytest.mark.parametrize("changes", [{"bake_ms": 1}, {"rollback": 1}])
+def test_the_store_takes_no_raise_that_a_rollout_forbids(changes):
+    """As it takes none against a hold, whatever the master thinks."""
+    kept = record(rollout=rollout(**changes))
+    state = StoreState(record=kept, master_token="t")
+    raised = replace(kept, acting=V("2.0"), rollout=None)
+    commit = Commit("t", 3, 10, 0, raised, "raised", "")
+    reply, _ = execute(state, commit, NOW_MS, "server")
+    assert (reply.rule, state.record) == ("rollout_stays", kept)
+    state.record = replace(kept, rollout=rollout())
+    assert isinstance(execute(state, commit, NOW_MS, "server")[0], Done)

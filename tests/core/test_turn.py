@@ -3,9 +3,12 @@
 from dataclasses import replace
 from random import Random
 
-from peerupgrade.core.effects import Memory, Remember, RunTurnStep, StepOutcome
+import pytest
+
+from peerupgrade.core.effects import Memory, Remember, RunProbes, RunTurnStep, StepOutcome
+from peerupgrade.core.health import Prober, Probing
 from peerupgrade.core.membership import Membership, NodeConfig
-from peerupgrade.core.record import Rollout, Standing, Turn, TurnStep, Work, WorkState
+from peerupgrade.core.record import HealthState, Rollout, Standing, Turn, TurnStep, Work, WorkState
 from peerupgrade.core.requests import View
 from peerupgrade.core.timers import Timers
 from peerupgrade.core.turn import Walker
@@ -16,7 +19,7 @@ GIVEN = record(rollout=Rollout("3.9", "2.0", "ann", "new", 1000, turns=(TURN,)))
 INSTALLING = Work("3.10", "2.0", "1.0", TurnStep.INSTALL)
 
 
-def walker(memory, *, standing=Standing.SERVING, told=Standing.SERVING, seen=GIVEN):
+def walker(memory, *, standing=Standing.SERVING, told=Standing.SERVING, seen=GIVEN, probing=None):
     """A registered member that has heard of its turn."""
     config = NodeConfig("a", V("1.0"), V("0"), installs=True)
     membership = Membership(config, memory, Random(1), Timers())
@@ -24,7 +27,7 @@ def walker(memory, *, standing=Standing.SERVING, told=Standing.SERVING, seen=GIV
     membership.operating = V("1.0") if standing is Standing.SERVING else None
     membership._standing = standing
     membership._reported = replace(membership._reported, standing=told)
-    return Walker(membership)
+    return Walker(membership, Prober(probing, membership, membership.timers))
 
 
 def test_a_turn_begins_on_the_disk():
@@ -90,3 +93,71 @@ def test_what_nobody_wants_any_more_is_not_installed():
     (run,) = made.follow(0.0)
     assert run.order.look
     assert saved(made.ended(0.0, run.order, StepOutcome.NOT_DONE, "")) is TurnStep.RETURN
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+PROBING = Probing(interval_s=5.0, failures=2, successes=1, wait_s=60.0)
+BACK = replace(INSTALLING, step=TurnStep.RETURN)
+
+
+def back(work=BACK, seen=GIVEN):
+    """A member that serves again, and whose program is probed."""
+    made = walker(Memory("t", record=GIVEN, work=work), seen=seen, probing=PROBING)
+    made.prober.begin()
+    return made
+
+
+def probed(made, now, error=""):
+    made.prober.looked(now, made.prober._call, error)
+
+
+def test_a_member_has_returned_only_once_its_program_is_healthy():
+    made = back()
+    (timer,) = made.follow(0.0)
+    assert timer.at_s == 60.0
+    probed(made, 1.0, "503")
+    assert made.follow(1.0) == []
+    probed(made, 6.0)
+    assert saved(made.follow(6.0)) is TurnStep.UNDRAIN
+
+
+def test_a_turn_fails_where_the_program_is_not_healthy_in_time_and_may_be_tried_again():
+    made = back()
+    made.follow(0.0)
+    probed(made, 1.0, "503")
+    probed(made, 6.0, "503")
+    assert made.follow(59.0) == []
+    (remember,) = made.follow(60.0)
+    work = remember.memory.work
+    assert (work.step, work.state) == (TurnStep.RETURN, WorkState.FAILED)
+    assert work.note == "not healthy within 60 s, its probes fail: 503"
+    retried = replace(GIVEN.rollout, turns=(replace(TURN, attempt=2),))
+    made = back(work, replace(GIVEN, rollout=retried))
+    probe, again = made.follow(61.0)
+    assert isinstance(probe, RunProbes)
+    assert again.memory.work.state is WorkState.RUNS
+    assert made.membership.health.state is HealthState.UNKNOWN
+
+
+def test_what_was_asked_before_the_program_was_replaced_does_not_count():
+    made = walker(Memory("t", record=GIVEN, work=INSTALLING), probing=PROBING)
+    (before,) = made.prober.begin()
+    made._come_back(INSTALLING)
+    made.prober.looked(1.0, before.call, "")
+    assert made.membership.health.state is HealthState.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "step"),
+    [("503", WorkState.ENDED, TurnStep.RETURN), ("", WorkState.RUNS, TurnStep.UNDRAIN)],
+)
+def test_whom_nobody_wants_any_more_is_not_undrained_unless_it_is_healthy(error, state, step):
+    turns = (replace(TURN, given_up=1),)
+    unwanted = replace(GIVEN, rollout=replace(GIVEN.rollout, turns=turns))
+    for work in (BACK, replace(BACK, state=WorkState.FAILED)):
+        made = back(work, unwanted)
+        probed(made, 1.0, error)
+        probed(made, 6.0, error)
+        (remember,) = made.follow(6.0)
+        assert (remember.memory.work.step, remember.memory.work.state) == (step, state)

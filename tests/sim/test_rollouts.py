@@ -6,7 +6,8 @@ Every event is judged by the invariants, so a scenario also fails where it asser
 import pytest
 
 from peerupgrade.core.effects import Resign, SetAway, StepOutcome, Stop
-from peerupgrade.core.record import Standing, TurnStep, WorkState
+from peerupgrade.core.health import Probing
+from peerupgrade.core.record import HealthState, Standing, TurnStep, WorkState
 from peerupgrade.core.requests import (
     Done,
     Exclude,
@@ -26,10 +27,10 @@ from peerupgrade.core.rollout import (
     Retry,
     Skip,
     Start,
-    Strategy,
     steer,
 )
 from peerupgrade.core.store import snapshot
+from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.errors import RefusedError
 from peerupgrade.sim.stage import Event
 from tests.sim.scene import Scene, asks, commits
@@ -440,7 +441,7 @@ def test_a_master_wakes_when_those_that_have_it_have_operated_for_long_enough():
     assert str(scene.members["c"].installed) == "1.0"
     scene.run(2.0)
     assert str(scene.members["c"].installed) == "2.0"
-    scene.steer(Change(Strategy(soak_ms=0), "ann"))
+    scene.steer(Change({"soak_ms": 0}, "ann"))
     assert scene.ended()
 
 
@@ -485,6 +486,188 @@ def test_a_master_that_is_told_to_hand_over_disturbs_nothing():
     scene.come_to("b", TurnStep.VERIFY)
     scene.feed("a", Resign())
     assert scene.ended()
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+PROBING = Probing(interval_s=0.5, failures=2, wait_s=5.0)
+
+
+def probed(names="abc", **strategy):
+    return Rollouts(names, Strategy(**strategy), probing=PROBING)
+
+
+def ill(scene, name, why="503"):
+    scene.stage._own(name).ails = why
+
+
+def test_a_rollout_of_programs_that_are_probed_ends_and_then_nobody_asks_the_store():
+    scene = probed()
+    assert scene.ended()
+    scene.stage.take()
+    scene.stage.live(10.0)
+    assert [served.request for served in scene.stage.take().served] == []
+
+
+def test_what_is_unhealthy_before_has_no_turn_until_it_is_mended():
+    scene = Scene(probing=PROBING)
+    ill(scene, "b")
+    scene.run(3.0)
+    scene = started(scene)
+    scene.run(5.0)
+    assert (scene.rollout.turns, scene.rollout.pause) == ((), None)
+    assert ("unhealthy_before", "b") in scene.awaited()
+    ill(scene, "b", "")
+    assert scene.ended()
+
+
+def test_a_turn_is_over_only_once_the_program_is_healthy():
+    scene = probed()
+    scene.come_to("b", TurnStep.VERIFY)
+    ill(scene, "b")
+    scene.run(3.0)
+    assert (scene.work("b").step, scene.operates("b")) == (TurnStep.RETURN, "1.0")
+    assert list(scene.slots) == ["b"]
+    assert ("step_runs", "b") in scene.awaited()
+    scene.run(5.0)
+    assert (scene.work("b").step, scene.work("b").state) == (TurnStep.RETURN, WorkState.FAILED)
+    assert ("step_failed", "b") in scene.awaited()
+    ill(scene, "b", "")
+    scene.steer(Retry("b", "ann"))
+    assert scene.ended()
+
+
+def worse(on_unhealthy, **strategy):
+    """b has got 2.0, and becomes unhealthy while c waits for the soak."""
+    scene = probed(on_unhealthy=on_unhealthy, soak_ms=4000, **strategy)
+    comes(scene, lambda: scene.rollout.turn_ended_at_ms)
+    ill(scene, "b")
+    is_ill = lambda: scene.members["b"].health.state is HealthState.UNHEALTHY  # noqa: E731
+    comes(scene, is_ill, but=["stepped"])
+    return scene
+
+
+def comes(scene, reached, but=()):
+    for _ in range(100):
+        scene.run(0.1, but=but)
+        if reached():
+            return
+    raise AssertionError("it does not come")
+
+
+def test_what_is_worse_for_the_version_pauses_the_rollout():
+    scene = worse(OnUnhealthy.PAUSE)
+    scene.run(10.0)
+    assert (scene.rollout.pause.by, scene.rollout.turns) == ("b", ())
+    assert ("unhealthy_after", "b") in scene.awaited()
+    ill(scene, "b", "")
+    scene.run(2.0)
+    scene.steer(Resume("ann"))
+    assert scene.ended()
+
+
+def test_what_is_worse_for_the_version_returns_alone():
+    scene = worse(OnUnhealthy.NODE, failures=1)
+    scene.come_to("b", TurnStep.VERIFY)
+    ill(scene, "b", "")
+    scene.run(40.0)
+    assert scene.rollout is None, scene.awaited()
+    versions = {name: str(one.installed) for name, one in scene.members.items()}
+    assert versions == {"a": "2.0", "b": "1.0", "c": "2.0"}
+    assert scene.record.rollout_end.skipped == ("b",)
+    assert all(scene.operates(name) == "1.0" for name in "abc")
+
+
+@pytest.mark.parametrize("how", [OnUnhealthy.NODE, OnUnhealthy.ALL])
+def test_a_release_that_never_becomes_healthy_returns_by_itself(how):
+    scene = probed(on_unhealthy=how)
+    scene.come_to("b", TurnStep.VERIFY)
+    ill(scene, "b")
+    scene.happen(Event("stepped", "b"))
+    comes(scene, lambda: scene.rollout.returning or scene.rollout.rollback, but=[("stepped", "b")])
+    scene.come_to("b", TurnStep.VERIFY)
+    ill(scene, "b", "")
+    scene.run(20.0)
+    assert {str(one.installed) for one in scene.members.values()} == {"1.0"}
+    assert (scene.acting, scene.slots) == ("1.0", {})
+    pause = scene.rollout.pause.by if scene.rollout is not None else None
+    assert pause == ("failures" if how is OnUnhealthy.NODE else None)
+
+
+def test_all_return_by_themselves():
+    scene = worse(OnUnhealthy.ALL)
+    scene.come_to("b", TurnStep.VERIFY)
+    ill(scene, "b", "")
+    scene.run(20.0)
+    assert {str(one.installed) for one in scene.members.values()} == {"1.0"}
+    end = scene.record.rollout_end
+    assert (end.rollback, end.cause) == (1, "b has got 2.0, and is unhealthy: 503")
+    assert (scene.acting, scene.rollout, scene.slots) == ("1.0", None, {})
+
+
+# --- it bakes -------------------------------------------------------------------------------------
+
+
+def baking(bake_ms=6000, **strategy):
+    """All have the version, and it bakes."""
+    scene = probed(bake_ms=bake_ms, **strategy)
+    comes(scene, lambda: {str(one.installed) for one in scene.members.values()} == {"2.0"})
+    scene.run(2.0)
+    assert ("baking", "") in scene.awaited()
+    assert (scene.acting, scene.rollout.turns) == ("1.0", ())
+    return scene
+
+
+def test_the_version_rises_only_after_it_has_baked():
+    scene = baking()
+    scene.run(3.0)
+    assert scene.acting == "1.0"
+    scene.run(4.0)
+    assert (scene.acting, scene.rollout) == ("2.0", None)
+
+
+def test_somebody_ends_the_baking():
+    scene = baking(bake_ms=3_600_000)
+    scene.steer(Change({"bake_ms": 0}, "ann"))
+    assert scene.ended()
+    assert scene.acting == "2.0"
+
+
+def test_what_turns_out_to_be_bad_as_it_bakes_returns():
+    scene = baking(on_unhealthy=OnUnhealthy.ALL)
+    ill(scene, "c")
+    comes(scene, lambda: scene.rollout.rollback, but=["stepped"])
+    ill(scene, "c", "")
+    scene.run(60.0)
+    assert {str(one.installed) for one in scene.members.values()} == {"1.0"}
+    assert (scene.acting, scene.rollout) == ("1.0", None)
+    assert scene.record.rollout_end.rollback == 1
+
+
+def test_a_pause_as_it_bakes_keeps_the_version_from_rising_and_then_it_bakes_anew():
+    scene = baking(on_unhealthy=OnUnhealthy.PAUSE)
+    ill(scene, "c")
+    comes(scene, lambda: scene.rollout.pause is not None)
+    ill(scene, "c", "")
+    scene.run(20.0)
+    assert (scene.acting, scene.rollout.pause.by) == ("1.0", "c")
+    scene.steer(Resume("ann"))
+    scene.run(5.0)
+    assert scene.acting == "1.0"
+    assert ("baking", "") in scene.awaited()
+    scene.run(3.0)
+    assert scene.acting == "2.0"
+
+
+def test_a_floor_that_is_up_is_taken_back_when_somebody_wants_it_to_bake():
+    scene = Rollouts()
+    scene.come_to("a", TurnStep.UNDRAIN, without=commits("raised"))
+    assert str(scene.record.floor) == "2.0"
+    scene.steer(Change({"bake_ms": 5000}, "ann"))
+    scene.run(3.0)
+    assert (scene.acting, str(scene.record.floor)) == ("1.0", "1.0")
+    scene.run(10.0)
+    assert scene.acting == "2.0"
 
 
 def started(scene, without=lambda host, asked: False, but=()):

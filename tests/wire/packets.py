@@ -22,6 +22,7 @@ from peerupgrade.core.record import (
     Turn,
     Upgrade,
 )
+from peerupgrade.core.strategy import Strategy
 from peerupgrade.wire.keyring import Key, Keyring
 from tests.core.builders import V
 
@@ -112,7 +113,12 @@ records = st.builds(
         Rollout,
         *[texts] * 4,
         counts,
-        counts,
+        st.builds(
+            Strategy,
+            *[counts] * 4,
+            st.booleans(),
+            windows=st.lists(texts, max_size=2).map(tuple),
+        ),
         turns=st.lists(st.builds(Turn, *[texts] * 3, counts, counts, counts), max_size=2).map(
             tuple
         ),

@@ -13,6 +13,8 @@ from peerupgrade.core.effects import Memory
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
+    Health,
+    HealthState,
     Hold,
     Member,
     Rollout,
@@ -35,6 +37,7 @@ from peerupgrade.core.requests import (
     MemberHeard,
     RecordHeard,
 )
+from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.core.versions import parse_version
 from peerupgrade.errors import DataError
 from peerupgrade.wire import (
@@ -51,6 +54,7 @@ from peerupgrade.wire import (
 
 numbers = st.integers(0, 2**53)
 texts = st.text(max_size=30)
+some_texts = st.lists(texts, max_size=2).map(tuple)
 versions = st.sampled_from(["1.0", "1.0.0", "1.10", "2.0rc1", "3!1.2.post4.dev5+l.6"]).map(
     parse_version
 )
@@ -74,16 +78,25 @@ records = built(
     rollout=st.none()
     | built(
         Rollout,
+        strategy=built(
+            Strategy,
+            one_zone=st.booleans(),
+            windows=some_texts,
+            on_unhealthy=st.sampled_from(OnUnhealthy),
+        ),
         turns=st.lists(built(Turn), max_size=2).map(tuple),
-        skipped=st.lists(texts, max_size=2).map(tuple),
+        skipped=some_texts,
+        failed=some_texts,
+        returning=some_texts,
         pause=st.none() | built(Hold),
     ),
-    rollout_end=st.none() | built(RolloutEnd, skipped=st.lists(texts, max_size=2).map(tuple)),
+    rollout_end=st.none() | built(RolloutEnd, skipped=some_texts),
 )
 members = built(
     Member,
     standing=st.sampled_from(Standing),
     work=st.none() | works,
+    health=st.none() | built(Health, state=st.sampled_from(HealthState)),
     labels=st.dictionaries(texts, texts, max_size=3),
     collections=st.dictionaries(texts, st.lists(texts, max_size=3).map(tuple), max_size=3),
     steps=st.lists(texts, max_size=3).map(tuple),

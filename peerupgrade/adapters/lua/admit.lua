@@ -71,6 +71,7 @@ put_member({
   operating_revision = keeps and known.operating_revision or '0',
   failure = keeps and known.failure or '',
   work = known and known.work or '',
+  health = keeps and known.health or '',
   number = ask.number,
   lease_ms = ask.lease_ms,
   lease_until_ms = lease_until(ask.lease_ms),

@@ -1,6 +1,6 @@
 -- commit: writes the record that a master decided on, if nothing moved that it was decided from.
 -- Refuses an older mastership (R1), a store whose identity changed (R16), anything that moved (R2),
--- a lower acting version (R3) and a raise against a hold (R22).
+-- a lower acting version (R3), and a raise against a hold (R22) or while a rollout goes back or bakes.
 local new = ask.record
 if not record or record.generation ~= new.generation then
   return reply('unverified')
@@ -25,6 +25,10 @@ end
 local rises = new.acting_key ~= record.acting_key
 if rises and record.acting ~= '' and record.hold ~= '' then
   return refused('held') -- R22
+end
+local rollout = record.rollout ~= '' and cjson.decode(record.rollout)
+if rises and rollout and (rollout.rollback > 0 or rollout.strategy.bake_ms > 0) then
+  return refused('rollout_stays')
 end
 new.revision = text(record.revision + 1)
 new.epoch = record.epoch

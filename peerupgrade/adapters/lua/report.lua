@@ -15,7 +15,7 @@ if is_late(ask, known) then
   return reply('conflict')
 end
 local changed = known.operating_key ~= ask.operating_key
-for _, name in ipairs({'standing', 'seen', 'operating_revision', 'failure', 'work'}) do
+for _, name in ipairs({'standing', 'seen', 'operating_revision', 'failure', 'work', 'health'}) do
   changed = changed or known[name] ~= ask[name]
   known[name] = ask[name]
 end

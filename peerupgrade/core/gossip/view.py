@@ -64,6 +64,12 @@ def silent(gossip: Gossip) -> frozenset[str]:
     return _silent(gossip.roster.heartbeats.values())
 
 
+def failed(gossip: Gossip) -> frozenset[str]:
+    """The ids of those of them that have not answered for so long that they count as failed."""
+    heartbeats = gossip.roster.heartbeats.values()
+    return frozenset(one.id for one in heartbeats if one.condition is Condition.FAILED)
+
+
 def _silent(heartbeats: Iterable[Heartbeat]) -> frozenset[str]:
     return frozenset(one.id for one in heartbeats if one.condition in _SILENT)
 

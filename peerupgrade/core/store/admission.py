@@ -119,6 +119,7 @@ def _admitted_member(
         operating_revision=known.operating_revision if keeps and known else 0,
         failure=known.failure if keeps and known else "",
         work=known.work if known else None,
+        health=known.health if keeps and known else None,
         number=request.number,
         lease_ms=request.lease_ms,
         lease_until_ms=step.now_ms + request.lease_ms if request.lease_ms else 0,
@@ -154,6 +155,7 @@ def report(step: Step, request: Report) -> Reply:
         operating_revision=request.operating_revision,
         failure=request.failure,
         work=request.work,
+        health=request.health,
         lease_until_ms=step.now_ms + known.lease_ms if known.lease_ms else 0,
     )
     if _says_nothing_new(member, known):

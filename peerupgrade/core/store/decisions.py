@@ -91,6 +91,8 @@ def commit(step: Step, request: Commit) -> Reply:
     rises = record.acting is not None and new.acting != record.acting
     if rises and record.hold is not None:  # R22
         return Refused("held", step.view)
+    if rises and record.stays:
+        return Refused("rollout_stays", step.view)
     revision = record.revision + 1
     doubt = state.quarantine_until_ms if request.repair else record.doubt
     new = replace(new, revision=revision, epoch=record.epoch, identity=step.identity, doubt=doubt)

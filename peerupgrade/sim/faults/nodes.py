@@ -10,6 +10,8 @@ from peerupgrade.sim.world import Machine, Trap
 _PAUSES_S = (0.2, 1.0, 4.0, 12.0, 25.0)
 # What is rarely come by is armed more often, so that somebody meets it. The first word counts.
 _RARE = {
+    "retreats": 28,
+    "completed": 8,
     "rollout": 12,
     "turn": 8,
     "withdrawn": 16,
@@ -115,6 +117,11 @@ def hang_callback(hand: Hand) -> bool:
 def fail_codec(hand: Hand) -> bool:
     """The program cannot convert what it is given, for a while."""
     return hand.befall(lambda machine: hand.for_a_while(machine, "codec_fails", True, 1.0, 8.0))
+
+
+def ail(hand: Hand) -> bool:
+    """The probes of a program fail for a while."""
+    return hand.befall(lambda machine: hand.for_a_while(machine, "ails", True, 1.0, 8.0))
 
 
 def fail_step(hand: Hand) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from peerupgrade.core.effects import InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.record import Standing
 from peerupgrade.core.requests import Exclude, SetHold
-from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start, Strategy
+from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start
+from peerupgrade.core.strategy import OnUnhealthy, Strategy
+from peerupgrade.core.versions import parse_version
 from peerupgrade.sim.faults.hand import Hand
 from peerupgrade.sim.orchestrator import BUDGET, Orchestrator
 from peerupgrade.sim.world import Machine
@@ -103,9 +105,38 @@ def roll_out(hand: Hand) -> bool:
     """The cluster is told to bring itself to the next version."""
     world, record = hand.world, hand.world.store.state.record
     newer = [one for one in world.versions if record and record.acting and one > record.acting]
-    soak_ms = hand.rng.choice((0, 0, 1500))
-    strategy = Strategy(BUDGET, hand.rng.choice((0, 0, 1)), soak_ms, one_zone=True)
+    strategy = Strategy(
+        BUDGET,
+        canary=hand.rng.choice((0, 0, 1)),
+        soak_ms=hand.rng.choice((0, 0, 1500)),
+        one_zone=True,
+        windows=hand.rng.choice(((), (), _windows(hand))),
+        failures=hand.rng.choice((0, 2)),
+        bake_ms=hand.rng.choice((0, 0, 1500)),
+        on_unhealthy=hand.rng.choice((*OnUnhealthy,)),
+    )
     return bool(newer) and world.steer(Start(str(newer[0]), "operator", strategy=strategy))
+
+
+def _windows(hand: Hand) -> tuple[str, ...]:
+    """It is open for the first part of each minute that is written, and opens within a minute."""
+    now_ms = hand.world.store.now_ms(hand.world.agenda.now_s)
+    minute = now_ms // 60_000 % (24 * 60) + hand.rng.choice((0, 1))
+    begin, end = (f"{one // 60 % 24:02}:{one % 60:02}" for one in (minute, minute + 1))
+    return (f"{begin}-{end}",)
+
+
+def roll_out_bad(hand: Hand) -> bool:
+    """The cluster is told so, and the version is bad: where it is installed the probes fail."""
+    world = hand.world
+    if world.config.probing is None or not roll_out(hand):
+        return False
+    record = world.store.state.record
+    assert record is not None
+    assert record.rollout is not None
+    world.bad_release = parse_version(record.rollout.version)
+    hand.later(8.0, 20.0, lambda: setattr(world, "bad_release", None))
+    return True
 
 
 def pause_rollout(hand: Hand) -> bool:
