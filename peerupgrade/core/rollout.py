@@ -40,15 +40,23 @@ from peerupgrade.errors import RefusedError
 
 _BY = "rollout "
 _CANARY = "canary"
+_LABEL, _LAST = "upgrade", "last"
 _STOPPED = (WorkState.FAILED, WorkState.UNKNOWN)
 
 
 # --- what is --------------------------------------------------------------------------------------
 
 
-def turn_order(member: Member, master: str) -> tuple[bool, Version, str, str]:
-    """The oldest version first, zone by zone, and the master last."""
-    return (member.id == master, member.installed, member.zone, member.id)
+def turn_order(member: Member, master: str) -> tuple[bool, bool, Version, str, str]:
+    """The oldest version first, zone by zone, the master late, and last who is labelled so.
+
+    A label outranks mastership: that can be handed over to a member that has had its turn.
+    """
+    return (_is_last(member), member.id == master, member.installed, member.zone, member.id)
+
+
+def _is_last(member: Member) -> bool:
+    return member.labels.get(_LABEL) == _LAST
 
 
 def lacking(snapshot: Snapshot) -> list[Member]:
@@ -99,7 +107,9 @@ def _gets(rollout: Rollout, member: Member) -> str:
 
 
 def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> Member | None:
-    """Who is to be taken down next: one that is up, and the master only when all turns are over.
+    """Who is to be taken down next: one that is up.
+
+    The master and who is labelled to be last only when all turns are over.
 
     Args:
         snapshot: of the store.
@@ -115,7 +125,7 @@ def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -
     missing = {node_id for node_id in silent if node_id in snapshot.members}
     up = [one for one in lacking(snapshot) if not is_down(record, one) and one.id not in missing]
     up = [one for one in up if _zone_fits(snapshot, rollout, one)]
-    if not up or (up[0].id == record.master and rollout.turns):
+    if not up or (rollout.turns and (up[0].id == record.master or _is_last(up[0]))):
         return None
     taken = {turn.node for turn in rollout.turns}
     return up[0] if len(missing | taken) < _budget(snapshot, rollout) else None
