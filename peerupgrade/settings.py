@@ -52,7 +52,8 @@ class Settings:
         advertise: `host:port` by which other nodes reach `gossip`; port 0: the one of `gossip`.
         join: `host:port` of nodes that gossip already; a name may have several addresses.
         keyring: file with the keys of gossip; needed when not on loopback.
-        zone, labels: shown to others.
+        zone, labels: shown to others; the label `upgrade` = `last` lets a rollout take this node
+            down after all others.
     """
 
     name: str

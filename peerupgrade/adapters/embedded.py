@@ -415,7 +415,7 @@ def _is_private(directory: Path) -> bool:
 
 def _choose_address(data_dir: Path, *, tcp: bool) -> _Address:
     if tcp:
-        return _Address(_free_port(), None)
+        return _Address(free_port(), None)
     path = data_dir / "server.sock"
     if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
         return _Address(0, path)
@@ -431,7 +431,12 @@ def _choose_address(data_dir: Path, *, tcp: bool) -> _Address:
     return _Address(0, path, own_directory=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that a server can have again after a restart.
+
+    Raises:
+        ConfigError: none was found.
+    """
     for _ in range(100):
         port = _PORTS[secrets.randbelow(len(_PORTS))]
         with socket.socket() as probe, contextlib.suppress(OSError):

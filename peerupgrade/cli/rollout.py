@@ -117,7 +117,8 @@ def start(
     On each node: drain, install, restart, verify, undrain, as its settings say
     (`peerupgrade node --help`: --install-command and its like); without an install
     command a person installs, and the rollout waits. A step that fails pauses it.
-    The master's own node is the last, after another one has taken over.
+    The master's own node is the last, after another one has taken over; still later
+    come those with the label upgrade=last.
 
     With --wait the exit code is 0 once it is done or rolled back, and 5 if it was
     aborted, or a step failed and somebody has to say how it goes on.

@@ -207,7 +207,7 @@ def _announced_lowest(snapshot: Snapshot, version: Version) -> Version | None:
 
 
 def _turns(snapshot: Snapshot, silent: Collection[str]) -> list[Turn]:
-    """Every member, in order: the oldest version first, zone by zone, and the master last."""
+    """Every member, in order."""
     master = snapshot.record.master if snapshot.record is not None else ""
     others = len(snapshot.members) > 1
     found = []

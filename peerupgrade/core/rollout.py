@@ -44,15 +44,23 @@ from peerupgrade.errors import RefusedError
 
 _BY = "rollout "
 _CANARY, _FAILURES = "canary", "failures"
+_LABEL, _LAST = "upgrade", "last"
 _STOPPED = (WorkState.FAILED, WorkState.UNKNOWN)
 
 
 # --- what is --------------------------------------------------------------------------------------
 
 
-def turn_order(member: Member, master: str) -> tuple[bool, Version, str, str]:
-    """The oldest version first, zone by zone, and the master last."""
-    return (member.id == master, member.installed, member.zone, member.id)
+def turn_order(member: Member, master: str) -> tuple[bool, bool, Version, str, str]:
+    """The oldest version first, zone by zone, the master late, and last who is labelled so.
+
+    A label outranks mastership: that can be handed over to a member that has had its turn.
+    """
+    return (_is_last(member), member.id == master, member.installed, member.zone, member.id)
+
+
+def _is_last(member: Member) -> bool:
+    return member.labels.get(_LABEL) == _LAST
 
 
 def lacking(snapshot: Snapshot) -> list[Member]:
@@ -109,7 +117,9 @@ def _gets(rollout: Rollout, member: Member) -> str:
 
 
 def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> Member | None:
-    """Who is to be taken down next: one that is up, and the master only when all turns are over.
+    """Who is to be taken down next: one that is up.
+
+    The master and who is labelled to be last only when all turns are over.
 
     What is not healthy is not given another version: else who could say that it is the fault of
     that one? It counts as down, unless somebody has left it out. Who returns need not be healthy.
@@ -132,7 +142,7 @@ def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -
         and _zone_fits(snapshot, rollout, one)
         and (_may_return(rollout, one) or (goes_on and is_healthy(one.health)))
     ]
-    if not up or (up[0].id == record.master and rollout.turns):
+    if not up or (rollout.turns and (up[0].id == record.master or _is_last(up[0]))):
         return None
     down, budget = {turn.node for turn in rollout.turns} | missing, rollout_budget(snapshot)
     if not returns(rollout, up[0]):

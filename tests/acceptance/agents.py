@@ -40,17 +40,22 @@ class Agents:
 
     def start(self, name, **settings):
         """Start one; again once it has ended."""
-        if name in self.running:
-            self.running[name].wait(timeout=20)
         version = self.directory / f"{name}.version"
         if not version.exists():
             version.write_text("1.0")
+        self.run(name, "--installed-command", f"cat {version}", **settings)
+
+    def run(self, name, *arguments, cwd=None, **settings):
+        """Start one by arguments of its own."""
+        if name in self.running:
+            self.running[name].wait(timeout=20)
         environment = {
             f"PEERUPGRADE_{key.upper()}": value for key, value in (self.settings | settings).items()
         }
         with (self.directory / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [*COMMAND, "node", "--name", name, "--installed-command", f"cat {version}"],
+                [*COMMAND, "node", "--name", name, *arguments],
+                cwd=cwd,
                 env={**os.environ, **environment},
                 stderr=log,
             )

@@ -90,6 +90,18 @@ def test_the_oldest_version_goes_first_zone_by_zone_and_the_master_last():
     assert names(lacking(view(*members, master="m"))) == ["c", "b", "a", "m"]
 
 
+def test_who_is_labelled_to_be_last_goes_after_the_master_and_when_all_turns_are_over():
+    last = {"labels": {"upgrade": "last"}}
+    shown = view(member("a", "0.9", **last), member("b"), member("m"), master="m")
+    assert names(lacking(shown)) == ["b", "m", "a"]
+    assert [part.member.id for part in rollout_view(shown).parts] == ["b", "m", "a"]
+    both = [member("a", **last), member("b", standing=Standing.AWAY)]
+    assert next_member(view(*both, rollout=rollout(budget=2)), NOW_MS).id == "a"
+    assert next_member(view(*both, rollout=rollout(turn("b"), budget=2)), NOW_MS) is None
+    other = member("a", labels={"upgrade": "first"})
+    assert names(lacking(view(other, member("b")))) == ["a", "b"]
+
+
 def test_only_a_member_that_is_up_is_taken_down():
     down = member("a", standing=Standing.AWAY)
     silent = member("b", operating_revision=0)
