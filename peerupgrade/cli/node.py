@@ -20,6 +20,8 @@ from peerupgrade.settings import Settings
 
 if TYPE_CHECKING:
     from peerupgrade.runtime.hooks import OnActing
+    from peerupgrade.runtime.supervised import Supervised
+    from peerupgrade.runtime.turns import ReadInstalled
 
 _ON_ACTING_TIMEOUT_S = 60.0
 # Options are visible to every user of the machine.
@@ -115,7 +117,21 @@ def node(
     on_acting = _on_acting(resolved.extra.on_acting_command)
     health = (health_checks(resolved.extra), probing(resolved.extra))
     steps = turn_commands(resolved.extra)
-    return run_agent(settings, read_installed, on_acting, steps, health)
+    program = _program(resolved.extra, settings, read_installed)
+    if program is not None:
+        steps, read_installed = program.turn_steps(steps), program.read_installed
+    return run_agent(settings, read_installed, on_acting, steps, health, program)
+
+
+def _program(extra: Extra, settings: Settings, read_installed: ReadInstalled) -> Supervised | None:
+    """What the agent runs; None: nothing."""
+    if not extra.run:
+        return None
+    from peerupgrade.runtime.supervised import Supervised
+    from peerupgrade.runtime.world import state_directory
+
+    acting_file = state_directory(settings) / "acting"
+    return Supervised(extra.run, extra.run_stop_s, acting_file, read_installed)
 
 
 def _on_acting(command: str) -> OnActing | None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
-import signal
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from peerupgrade.adapters.embedded import die_with_parent
 from peerupgrade.errors import ConfigError
+from peerupgrade.runtime.programs import kill_session, split_command, start_program
 
 _T = TypeVar("_T")
 
@@ -47,7 +45,8 @@ async def run_program(
         ConfigError: it cannot be run, failed, or took longer.
     """
     where = f"{setting} {command!r}"
-    process = await _started(where, command, PIPE, PIPE, variables)
+    argv = split_command(where, command)
+    process = await start_program(where, argv, stdout=PIPE, stderr=PIPE, variables=variables)
     output, errors = await _within(process.communicate, process, where, timeout_s)
     if process.returncode != 0:
         raise ConfigError(
@@ -67,43 +66,20 @@ async def run_step(
         ConfigError: it cannot be run, or took longer.
     """
     where = f"{setting} {command!r}"
+    argv = split_command(where, command)
     with tempfile.TemporaryFile() as output:
-        ends = die_with_parent(os.getpid())
-        process = await _started(where, command, output, STDOUT, variables, ends)
+        process = await start_program(
+            where,
+            argv,
+            stdout=output,
+            stderr=STDOUT,
+            variables=variables,
+            before=die_with_parent(os.getpid()),
+        )
         status = await _within(process.wait, process, where, timeout_s)
         size = output.seek(0, os.SEEK_END)
         output.seek(max(0, size - _OUTPUT_BYTES_MAX))
         return Ran(status, output.read().decode(errors="replace").strip())
-
-
-async def _started(
-    where: str,
-    command: str,
-    stdout: int | IO[bytes],
-    stderr: int,
-    variables: Mapping[str, str] | None,
-    before: Callable[[], None] | None = None,
-) -> Process:
-    try:
-        argv = shlex.split(command)
-    except ValueError as error:
-        raise ConfigError(f"{where} cannot be split", hint=str(error)) from error
-    if not argv:
-        raise ConfigError(f"{where} is empty", hint="give a program and its arguments")
-    try:
-        return await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-            preexec_fn=before,
-            env={**os.environ, **(variables or {})},
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"{where} cannot be run: {error.strerror}", hint="there is no shell: give a program"
-        ) from error
 
 
 async def _within(
@@ -112,8 +88,7 @@ async def _within(
     try:
         return await asyncio.wait_for(ending(), timeout_s)
     except (TimeoutError, asyncio.CancelledError) as error:
-        with suppress(ProcessLookupError):  # its children, too, which may hold the pipes
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_session(process)  # its children, too, which may hold the pipes
         await process.wait()
         if isinstance(error, asyncio.CancelledError):
             raise

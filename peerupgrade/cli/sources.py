@@ -57,6 +57,11 @@ class Extra:
         health_timeout_s: how long an answer may take.
         health_failures, health_successes: so many one after the other make it unhealthy, and
             healthy again.
+        run: program that the agent runs while the node operates, without a shell, restarts when it
+            dies or a rollout says so, and stops before it ends itself. `{version}` in it is the
+            installed version; PEERUPGRADE_ACTING (at its start), PEERUPGRADE_ACTING_FILE (kept up
+            to date) and PEERUPGRADE_URL are in its environment.
+        run_stop_s: how long that program may take to end after SIGTERM; then it is killed.
         store_file: file that has the URL of the store.
         token_file: file that has the token.
     """
@@ -78,6 +83,8 @@ class Extra:
     health_timeout_s: float = 2.0
     health_failures: int = 3
     health_successes: int = 1
+    run: str = ""
+    run_stop_s: float = 10.0
     store_file: str = ""
     token_file: str = ""
 

@@ -19,6 +19,7 @@ from peerupgrade.errors import ExitCode, PeerUpgradeError
 from peerupgrade.runtime.health import Check
 from peerupgrade.runtime.hooks import OnActing
 from peerupgrade.runtime.node import Node
+from peerupgrade.runtime.supervised import Supervised
 from peerupgrade.runtime.turns import LookAtStep, ReadInstalled, RunStep
 from peerupgrade.settings import Settings
 
@@ -36,6 +37,7 @@ def run_agent(
     on_acting: OnActing | None = None,
     turn_steps: TurnSteps | None = None,
     health: Health = NOT_PROBED,
+    program: Supervised | None = None,
 ) -> ExitCode:
     """Run until a signal or the cluster ends it.
 
@@ -45,13 +47,15 @@ def run_agent(
         on_acting: run before the node operates at a version.
         turn_steps: what is done in the node's turn of a rollout, by the name of the step.
         health: what is asked whether the program is well, and how.
+        program: that the agent runs.
 
     Raises:
         PeerUpgradeError: why the node could not go on.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        agent = _Agent(settings, read_installed, on_acting, turn_steps or {}, health)
+        steps = turn_steps or {}
+        agent = _Agent(settings, read_installed, on_acting, steps, health, program)
         return runner.run(agent.run())
 
 
@@ -71,11 +75,13 @@ class _Agent:
         on_acting: OnActing | None,
         turn_steps: TurnSteps,
         health: Health,
+        program: Supervised | None,
     ) -> None:
         self._settings = settings
         self._on_acting = on_acting
         self._turn_steps = turn_steps
         self._health = health
+        self._program = program
         self._read_installed = read_installed
         self._signalled = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -86,6 +92,8 @@ class _Agent:
         self._catch_signals()
         async with AsyncExitStack() as stack:
             self._node = Node(self._settings)
+            if self._program is not None:
+                self._node.on_acting(self._program.set_acting)
             if self._on_acting is not None:
                 self._node.on_acting(self._on_acting)
             self._node.installed_by(self._read_installed)
@@ -100,6 +108,9 @@ class _Agent:
             url = await self._node.serve()
             if url:
                 log.info("%s: %s", self._settings.name, url)
+            if self._program is not None:
+                self._program.start(self._node, url)
+                stack.push_async_callback(self._program.stop)
             running = asyncio.create_task(self._run_node())
             signalled = asyncio.create_task(self._signalled.wait())
             await asyncio.wait((running, signalled), return_when=asyncio.FIRST_COMPLETED)
@@ -128,6 +139,8 @@ class _Agent:
     def _end(self) -> None:
         if self._signalled.is_set():
             sys.stderr.write("peerupgrade: stopped at once, without leaving the cluster\n")
+            if self._program is not None:
+                self._program.kill()
             os._exit(ExitCode.INTERRUPTED)
         self._signalled.set()
 
@@ -139,8 +152,11 @@ class _Agent:
     async def _read_again(self) -> None:
         try:
             async with self._reading:  # the later signal has the last word
-                installed, lowest = await self._read_installed()
-                self._node.installed_changed(installed, lowest)
+                if self._program is not None:
+                    installed, _ = await self._program.reload()
+                else:
+                    installed, lowest = await self._read_installed()
+                    self._node.installed_changed(installed, lowest)
         except PeerUpgradeError as error:
             log.error("the installed version stays as it was: %s", error)  # noqa: TRY400
         else:

@@ -120,6 +120,7 @@ class Node:
         self._http = AsyncExitStack()
         self._waiters = Waiters()
         self._listeners: set[asyncio.Queue[NodeEvent]] = set()
+        self._watchers: list[Callable[[], None]] = []
         self._known: Snapshot | None = None
         self._known_at_ms = 0
         self._silent_since_s: float | None = None  # the store, when it was last asked for `why`
@@ -498,6 +499,14 @@ class Node:
         now = supported(installed, lowest_supported or self.settings.lowest_supported)
         self._driver.feed(InstalledChanged(*now))
 
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher()` whenever something may have changed."""
+        self._watchers.append(watcher)
+
+    def tell(self, event: str, detail: str) -> None:
+        """Put something that happened beside the node into the log and the event stream."""
+        self._tell(Emit(event, detail))
+
     def reached_at(self, address: str) -> None:
         """Where others reach this node, unless the settings say so; shown from its admission on."""
         if not self.settings.address:
@@ -756,20 +765,26 @@ class Node:
     # --- after each input -------------------------------------------------------------------------
 
     def _after_input(self, emitted: Sequence[Emit]) -> None:
-        record = self._core.membership.record
         for event in emitted:
-            log.info("%s: %s %s", self.settings.name, event.event, event.detail)
-            happened = NodeEvent(
-                unix_ms(),
-                self.settings.name,
-                event.event,
-                event.detail,
-                record.revision if record else 0,
-            )
-            for queue in self._listeners:
-                if queue.full():
-                    queue.get_nowait()
-                queue.put_nowait(happened)
+            self._tell(event)
+        record = self._core.membership.record
         if record is None or not record.converting:
             self._latency.at_rest()
         self._waiters.look()
+        for watcher in self._watchers:
+            watcher()
+
+    def _tell(self, event: Emit) -> None:
+        log.info("%s: %s %s", self.settings.name, event.event, event.detail)
+        record = self._core.membership.record
+        happened = NodeEvent(
+            unix_ms(),
+            self.settings.name,
+            event.event,
+            event.detail,
+            record.revision if record else 0,
+        )
+        for queue in self._listeners:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(happened)

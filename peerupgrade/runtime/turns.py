@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from peerupgrade.core.effects import Order, StepOutcome
 from peerupgrade.core.record import TurnStep
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.errors import ConfigError
 
+_T = TypeVar("_T")
 _OURS = (TurnStep.LEAVE, TurnStep.RETURN)  # done by the node itself
 
 
@@ -40,6 +41,12 @@ class TurnContext:
 RunStep: TypeAlias = Callable[[TurnContext], Awaitable[str | None] | str | None]
 LookAtStep: TypeAlias = Callable[[TurnContext], Awaitable[bool | None] | bool | None]
 ReadInstalled: TypeAlias = Callable[[], Awaitable[tuple[str, str]]]
+
+
+async def call(callback: Callable[[TurnContext], Awaitable[_T] | _T], context: TurnContext) -> _T:
+    """What a callback gives, be it async or not."""
+    answer = callback(context)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +109,12 @@ class TurnSteps:
             return StepOutcome.DONE, ""
         if order.look:
             return await self._look(registered, context), ""
-        said = registered.run(context)
-        return StepOutcome.DONE, (await said if inspect.isawaitable(said) else said) or ""
+        return StepOutcome.DONE, await call(registered.run, context) or ""
 
     async def _look(self, registered: _Registered, context: TurnContext) -> StepOutcome:
         seen: bool | None
         if registered.look is not None:
-            answer = registered.look(context)
-            seen = await answer if inspect.isawaitable(answer) else answer
+            seen = await call(registered.look, context)
         else:
             seen = await self._seen(context)
         if seen is None:

@@ -717,7 +717,7 @@ def started(monkeypatch):
     """What the agent was started with; it ends at once."""
     calls = []
 
-    def run_agent(settings, read_installed, on_acting, turn_steps, health):
+    def run_agent(settings, read_installed, on_acting, turn_steps, health, program):
         calls.append((settings, read_installed))
         return ExitCode.OK
 
