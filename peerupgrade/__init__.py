@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from peerupgrade.runtime.node import Node
     from peerupgrade.runtime.steps import StepContext
-    from peerupgrade.runtime.turns import TurnContext
+    from peerupgrade.runtime.turns import ReadyMade, TurnContext
     from peerupgrade.settings import Settings
 
 __version__ = "0.1.0"
@@ -39,6 +39,7 @@ __all__ = [
     "Node",
     "PeerUpgradeError",
     "Probing",
+    "ReadyMade",
     "Record",
     "RefusedError",
     "Settings",
@@ -55,6 +56,7 @@ _HOMES = {
     "Collection": "peerupgrade.data.collection",
     "Node": "peerupgrade.runtime.node",
     "Probing": "peerupgrade.core.health",
+    "ReadyMade": "peerupgrade.runtime.turns",
     "Record": "peerupgrade.data.collection",
     "Settings": "peerupgrade.settings",
     "StepContext": "peerupgrade.runtime.steps",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Awaitable, Callable
+
 from peerupgrade.cli.programs import run_program
 from peerupgrade.cli.sources import Extra
 from peerupgrade.core.versions import parse_version
@@ -10,12 +13,15 @@ from peerupgrade.errors import ConfigError
 _COMMAND_TIMEOUT_S = 10.0
 
 
-async def read_version(extra: Extra, installed: str) -> str:
+async def read_version(
+    extra: Extra, installed: str, otherwise: Callable[[], Awaitable[str] | str] | None = None
+) -> str:
     """The installed version, from wherever it is to be read; read anew at each call.
 
     Args:
         extra: names a command or a package, or neither.
         installed: the version as given; "" if it was not.
+        otherwise: reads it if none of them names it.
 
     Raises:
         ConfigError: it cannot be found out.
@@ -26,10 +32,14 @@ async def read_version(extra: Extra, installed: str) -> str:
         text = _of_package(extra.installed_package)
     elif installed:
         text = installed
+    elif otherwise is not None:
+        found = otherwise()
+        text = await found if inspect.isawaitable(found) else found
     else:
         raise ConfigError(
             "the installed version is not known",
-            hint="give --installed VERSION, --installed-command CMD or --installed-package NAME",
+            hint="give --installed VERSION, --installed-command CMD, --installed-package NAME or"
+            " --steps that can read it",
         )
     return str(parse_version(text))
 

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from peerupgrade.cli.health import health_checks, probing
 from peerupgrade.cli.installed import read_version
 from peerupgrade.cli.programs import run_program
+from peerupgrade.cli.ready import Made, make_ready, ready_installed, ready_steps
 from peerupgrade.cli.show import print_message
 from peerupgrade.cli.sources import Extra, Resolved, has_password, pairs, resolve, types
 from peerupgrade.cli.turns import turn_commands
@@ -89,12 +90,14 @@ def node(
     options are visible to every user of the machine.
 
     The installed version is given as --installed, or read at the start and at each
-    SIGHUP by --installed-command or --installed-package.
+    SIGHUP by --installed-command or --installed-package, or by --steps that can.
 
     For example:
 
         peerupgrade node --name n1 --installed 1.0
         peerupgrade node --name n1 --installed-command "cat /opt/myapp/VERSION"
+        peerupgrade node --name n1 --steps pip.package=myapp --steps pip.venv=/opt/myapp \
+            --run "/opt/myapp/bin/myapp --port 8000"
         peerupgrade node --config node.toml --store-file /run/secrets/store
     """
     from peerupgrade.runtime.agent import run_agent
@@ -110,14 +113,16 @@ def node(
 
     async def read_installed() -> tuple[str, str]:
         now = resolve(given, config)
-        return await _installed(now), now.settings.get("lowest_supported", _lowest_default())
+        return await _installed(now, made), now.settings.get("lowest_supported", _lowest_default())
 
     resolved = resolve(given, config)
-    settings = resolved.settings_with(asyncio.run(_installed(resolved)))
-    on_acting = _on_acting(resolved.extra.on_acting_command)
-    health = (health_checks(resolved.extra), probing(resolved.extra))
-    steps = turn_commands(resolved.extra)
-    program = _program(resolved.extra, settings, read_installed)
+    extra = resolved.extra
+    made = make_ready(extra.steps)
+    settings = resolved.settings_with(asyncio.run(_installed(resolved, made)))
+    on_acting = _on_acting(extra.on_acting_command)
+    health = (health_checks(extra), probing(extra))
+    steps = ready_steps(made, turn_commands(extra), extra.step_timeout_s)
+    program = _program(extra, settings, read_installed)
     if program is not None:
         steps, read_installed = program.turn_steps(steps), program.read_installed
     return run_agent(settings, read_installed, on_acting, steps, health, program)
@@ -148,8 +153,9 @@ def _on_acting(command: str) -> OnActing | None:
     return run
 
 
-async def _installed(resolved: Resolved) -> str:
-    return await read_version(resolved.extra, resolved.settings.get("installed", ""))
+async def _installed(resolved: Resolved, made: Made) -> str:
+    named = resolved.settings.get("installed", "")
+    return await read_version(resolved.extra, named, ready_installed(made))
 
 
 def _lowest_default() -> str:

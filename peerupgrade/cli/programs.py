@@ -56,11 +56,12 @@ async def run_program(
 
 
 async def run_step(
-    setting: str, command: str, *, timeout_s: float, variables: Mapping[str, str]
+    setting: str, command: str, *, timeout_s: float | None, variables: Mapping[str, str]
 ) -> Ran:
     """Run a program that changes something; it ends when this process does.
 
-    What it leaves running may keep its output open. Arguments: as for `run_program`.
+    What it leaves running may keep its output open. Arguments: as for `run_program`;
+    without `timeout_s` whoever waits for it ends it.
 
     Raises:
         ConfigError: it cannot be run, or took longer.
@@ -83,7 +84,7 @@ async def run_step(
 
 
 async def _within(
-    ending: Callable[[], Awaitable[_T]], process: Process, where: str, timeout_s: float
+    ending: Callable[[], Awaitable[_T]], process: Process, where: str, timeout_s: float | None
 ) -> _T:
     try:
         return await asyncio.wait_for(ending(), timeout_s)

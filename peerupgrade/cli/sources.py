@@ -57,6 +57,9 @@ class Extra:
         health_timeout_s: how long an answer may take.
         health_failures, health_successes: so many one after the other make it unhealthy, and
             healthy again.
+        steps: ready-made ones for those that have no command: `NAME` or `NAME.OPTION=VALUE`, in a
+            TOML file a table `[steps.NAME]`; `pip` (`package`, `venv`) installs and reads the
+            installed version, `systemd` (`unit`) restarts and verifies; packages bring others.
         run: program that the agent runs while the node operates, without a shell, restarts when it
             dies or a rollout says so, and stops before it ends itself. `{version}` in it is the
             installed version; PEERUPGRADE_ACTING (at its start), PEERUPGRADE_ACTING_FILE (kept up
@@ -83,6 +86,7 @@ class Extra:
     health_timeout_s: float = 2.0
     health_failures: int = 3
     health_successes: int = 1
+    steps: tuple[str, ...] = ()
     run: str = ""
     run_stop_s: float = 10.0
     store_file: str = ""
@@ -185,10 +189,22 @@ def _from_toml(config: str | None) -> dict[str, Any]:
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
             raise ConfigError(f"{path} has the unknown key {key!r}", hint=hint)
+    if isinstance(found.get("steps"), dict):
+        found["steps"] = _words(found["steps"], f"steps in {path}")
     return {
         key: _convert(value, known[key], f"{key} in {path}", strict=True)
         for key, value in found.items()
     }
+
+
+def _words(tables: Mapping[str, Any], where: str) -> list[str]:
+    """Tables of options as the other sources write them."""
+    words = []
+    for name, options in tables.items():
+        if not isinstance(options, dict):
+            raise ConfigError(f"{where} has {name} = {options!r}", hint=f"give [steps.{name}]")
+        words += [name, *(f"{name}.{option}={value}" for option, value in options.items())]
+    return words
 
 
 def _from_environment() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from peerupgrade.cli.programs import Ran, run_step
+from peerupgrade.cli.ready import STEPS
 from peerupgrade.cli.sources import Extra
 from peerupgrade.errors import ConfigError
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("peerupgrade")
 
-_STEPS = ("drain", "install", "restart", "verify", "undrain")
 _BY_ITSELF = ("install", "verify")  # what is installed shows; to verify changes nothing
 _LOOKED = {0: True, 1: False}  # exit status -> the step was done
 _SAID_CHARS_MAX = 200
@@ -24,7 +24,7 @@ def turn_commands(extra: Extra) -> dict[str, tuple[RunStep, LookAtStep | None]]:
     """What runs for each step that has a command, and what looks whether it was done."""
     return {
         step: (_runs(extra, step), None if step in _BY_ITSELF else _looks(extra))
-        for step in _STEPS
+        for step in STEPS
         if getattr(extra, f"{step}_command")
     }
 

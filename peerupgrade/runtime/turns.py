@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from peerupgrade.core.effects import Order, StepOutcome
 from peerupgrade.core.record import TurnStep
@@ -53,6 +53,35 @@ async def call(callback: Callable[[TurnContext], Awaitable[_T] | _T], context: T
 class _Registered:
     run: RunStep
     look: LookAtStep | None
+
+
+class ReadyMade(Protocol):
+    """What the factory of an entry point `peerupgrade.steps` gives: some of these methods.
+
+    Each may be async. A step that is missing, or None, is not its own. One that raises an exception
+    has failed; it is cancelled after `step_timeout_s`. What it gives is as for `Node.on_turn`.
+    """
+
+    def drain(self, context: TurnContext) -> Awaitable[str | None] | str | None:
+        """Take the program out of what sends it requests, and let those under way end."""
+
+    def install(self, context: TurnContext) -> Awaitable[str | None] | str | None:
+        """Put `context.version` in place, which may be lower than what is there."""
+
+    def restart(self, context: TurnContext) -> Awaitable[str | None] | str | None:
+        """Let the program run in what is installed now."""
+
+    def verify(self, context: TurnContext) -> Awaitable[str | None] | str | None:
+        """Make sure that it runs; changes nothing."""
+
+    def undrain(self, context: TurnContext) -> Awaitable[str | None] | str | None:
+        """Let requests come again."""
+
+    def look(self, context: TurnContext) -> Awaitable[bool | None] | bool | None:
+        """Whether one of its steps was done that was cut short, as for `Node.on_turn`."""
+
+    def installed(self) -> Awaitable[str] | str:
+        """The installed version; asked at the start, at SIGHUP and after each step."""
 
 
 class TurnSteps:
