@@ -18,7 +18,7 @@ from tests.acceptance.agents import Agents, eventually
 
 pytestmark = pytest.mark.asyncio
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "pypiserver"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "pypiserver"
 NODES = ("n1", "n2", "n3")
 BEFORE, AFTER = "2.2.0", "2.3.2"
 

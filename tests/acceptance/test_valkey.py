@@ -1,4 +1,4 @@
-"""Redis becomes Valkey, a primary and two replicas, by examples/valkey as it is; clients go on."""
+"""Redis becomes Valkey, a primary and two replicas, by the example as it is; clients go on."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from peerupgrade.adapters.embedded import EmbeddedServer, available_servers, fre
 from peerupgrade.errors import ExitCode
 from tests.acceptance.agents import Agents, eventually
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "valkey"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "valkey"
 CLIENTS = 4
 PAUSE_S = 0.002
 # Whichever node is master goes later than others, and n1, where its label says it, the last.
