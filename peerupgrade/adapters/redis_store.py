@@ -66,6 +66,7 @@ from peerupgrade.core.requests import (
     Scan,
     Seeds,
     SeedsFound,
+    SetDowngrade,
     SetHold,
     SetRollout,
     TakeSlot,
@@ -95,7 +96,8 @@ _NAMES: Mapping[type[Request], str] = {
     Exclude: "exclude",
     SetHold: "hold",
     ReleaseHold: "hold",
-    SetRollout: "set_rollout",
+    SetRollout: "steer",
+    SetDowngrade: "steer",
     TakeSlot: "take_slot",
     ReturnSlot: "return_slot",
     Claim: "claim",
@@ -119,7 +121,7 @@ _PLAIN: Mapping[str, Callable[[View], Reply]] = {
 }
 _HINT = "see whether another program uses the same keys"
 # Acknowledged only once they are durable.
-_PROMISES = (SetHold, ReleaseHold, SetRollout, Exclude, TakeSlot)
+_PROMISES = (SetHold, ReleaseHold, SetRollout, SetDowngrade, Exclude, TakeSlot)
 _DURABLE = (*_PROMISES, Claim, Commit)
 _SLOT = "_slot:"
 
@@ -196,6 +198,8 @@ class RedisStore:
             names += keys.data(request.collection)
         elif isinstance(request, ReadAll):
             names += (keys.collections, keys.steps)
+        elif isinstance(request, Commit):
+            names.append(keys.collections)
         elif isinstance(request, SaveStep):
             names.append(keys.steps)
         ask = msgspec.json.encode(_arguments(request)).decode()

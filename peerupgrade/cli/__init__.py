@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from peerupgrade.errors import ConfigError, ExitCode, PeerUpgradeError
 
 if TYPE_CHECKING:
-    from cyclopts import App, CycloptsError
+    from cyclopts import App, CycloptsError, Group
 
 _HELP = """Upgrade a cluster node by node: it acts at the lowest version that is
 installed anywhere, and at the new one by itself once the last node has it.
@@ -67,6 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: one line instead of a traceback
         return _defect(error)
     return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _way_back(group: Group) -> App:
+    from cyclopts import App
+
+    from peerupgrade.cli import downgrade
+
+    back = App(
+        name="downgrade", group=group, help="The way back to an older version.", help_epilogue=""
+    )
+    back.command(downgrade.plan)
+    back.command(downgrade.start)
+    return back
 
 
 def _app() -> App:
@@ -132,6 +145,7 @@ def _app() -> App:
     for change_keys in (keyring.add, keyring.use, keyring.remove):
         keys.command(change_keys)
     app.command(keys)
+    app.command(_way_back(change))
     upgrading = App(
         name="upgrade",
         group=change,

@@ -13,6 +13,8 @@ the next master goes on where the last one died):
              := target
     completed  acting == highest installed and nothing is left to do
 
+    barred, lowered  a downgrade that somebody asked for, see `downgrade`; then settled as above
+
 A step is proposed, never done, here. The store refuses it if anything moved meanwhile.
 """
 
@@ -33,7 +35,9 @@ from peerupgrade.core.blockers import (
     settle_blockers,
     verify_blockers,
 )
+from peerupgrade.core.downgrade import barred, lowered, obstacles
 from peerupgrade.core.record import ClusterRecord, Completion, Job, Member, Snapshot, Upgrade
+from peerupgrade.core.versions import parse_version
 
 
 class StepName(StrEnum):
@@ -52,6 +56,9 @@ class StepName(StrEnum):
     AUDITED = "audited"
     CONVERTED = "converted"
     COMPLETED = "completed"
+    BARRED = "newer formats barred"
+    LOWERED = "downgraded"
+    DOWNGRADE_REFUSED = "downgrade refused"
     TURN_GIVEN = "turn given"
     ROLLOUT_RETREATS = "rollout retreats"
     TURN_ENDED = "turn ended"
@@ -107,11 +114,13 @@ def next_step(snapshot: Snapshot, now_ms: int, progress: Progress) -> Step | Non
     if not snapshot.verified:
         if verify_blockers(snapshot, now_ms):
             return None
-        return Step(StepName.VERIFIED, record, _inputs(snapshot))
+        return Step(StepName.VERIFIED, _unbarred(record), _inputs(snapshot))
     if hold_ended(record, now_ms):
         return Step(StepName.HOLD_ENDED, replace(record, hold=None))
     if record.acting is None:
         return _form(snapshot, record, now_ms)
+    if record.downgrade is not None:
+        return _go_back(snapshot, record, now_ms, progress)
     return (
         _upgrade_noticed(snapshot, record, now_ms)
         or (_raise_on(snapshot, record, now_ms, progress) if record.raising else None)
@@ -138,7 +147,9 @@ def awaited(snapshot: Snapshot) -> str | None:
     record, members = snapshot.record, snapshot.members.values()
     if record is None or record.acting is None or not snapshot.verified:
         return None
-    if record.rollout is not None or (record.raising and not record.settled):
+    if record.rollout is not None or record.downgrade is not None:
+        return None
+    if record.raising and not record.settled:
         return None
     if record.raising or not record.settled:
         found = raise_blockers(snapshot, 0) if record.raising else settle_blockers(snapshot)
@@ -188,6 +199,29 @@ def _form(snapshot: Snapshot, record: ClusterRecord, now_ms: int) -> Step | None
         return None
     formed = replace(record, acting=first, floor=first, before=first, data=first)
     return Step(StepName.FORMED, _with_lowest(formed, snapshot), _inputs(snapshot))
+
+
+def _go_back(snapshot: Snapshot, record: ClusterRecord, now_ms: int, progress: Progress) -> Step:
+    """What somebody asked for: begin it, do it, or say what forbids it."""
+    assert record.downgrade is not None
+    target = parse_version(record.downgrade.version)
+    refused = replace(record, downgrade=None)
+    found = obstacles(snapshot, target)
+    if found:
+        why = "; ".join(one.evidence for one in found)
+        return Step(StepName.DOWNGRADE_REFUSED, refused, why)
+    if not record.downgrade.barred:
+        return Step(StepName.BARRED, barred(snapshot, record, target), _inputs(snapshot))
+    if not progress.durable:
+        why = "the replicas have not confirmed that newer formats are barred"
+        return Step(StepName.DOWNGRADE_REFUSED, refused, why)
+    return Step(StepName.LOWERED, lowered(record, target, now_ms), _inputs(snapshot))
+
+
+def _unbarred(record: ClusterRecord) -> ClusterRecord:
+    """What the store has lost may have been the removal of a newer record: look again."""
+    asked = record.downgrade
+    return record if asked is None else replace(record, downgrade=replace(asked, barred=0))
 
 
 def _upgrade_noticed(snapshot: Snapshot, record: ClusterRecord, now_ms: int) -> Step | None:

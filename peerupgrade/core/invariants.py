@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 from peerupgrade.core.progress import has_steps
 from peerupgrade.core.record import (
@@ -25,6 +26,8 @@ from peerupgrade.core.record import (
     is_healthy,
 )
 from peerupgrade.core.versions import Version, parse_version
+
+Reached: TypeAlias = tuple[int, str]  # see `ClusterRecord.reached`
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +143,28 @@ def excluded_stays_out(
 # --- of one change --------------------------------------------------------------------------------
 
 
-def acting_not_back(before: Version | None, after: Version | None) -> str | None:
-    """S2: the acting version never goes back."""
-    if before is not None and (after is None or after < before):
-        return f"S2: acting goes back from {before} to {after}"
+def acting_not_back(before: ClusterRecord | None, after: ClusterRecord) -> str | None:
+    """S2: the acting version never goes back, but by a downgrade that somebody asked for."""
+    if before is None:
+        return None
+    if after.reached < before.reached:
+        return f"S2: acting goes back from {before.acting} to {after.acting}"
+    asked = before.downgrade.version if before.downgrade is not None else ""
+    if after.downgrades > before.downgrades and asked != str(after.acting):
+        return f"S2: downgraded to {after.acting}, asked for was {asked or 'nothing'}"
+    return None
+
+
+def nothing_newer(record: ClusterRecord, formats: Collection[Version]) -> str | None:
+    """S6: once all have confirmed a downgrade, no record is newer than the acting version.
+
+    `formats`: those of the records.
+    """
+    newest = max(formats, default=None)
+    if not record.downgrades or not record.settled or record.acting is None or newest is None:
+        return None
+    if newest > record.acting:
+        return f"S6: downgraded to {record.acting}, a record is in format {newest}"
     return None
 
 
@@ -172,20 +193,25 @@ def rises(latest: tuple[int, int], epoch: int, revision: int) -> str | None:
 
 
 def node_not_back(
-    node_id: str, highest: Version | None, version: Version, *, store_lost: bool
+    node_id: str, highest: Reached | None, reached: Reached, *, store_lost: bool
 ) -> str | None:
-    """S5: what a node operates at never goes back; S10: nor because the store lost writes."""
-    if highest is None or version >= highest:
+    """S5: what a node operates at never goes back; S10: nor because the store lost writes.
+
+    `highest`, `reached`: as in the record by which it operated, and operates now.
+    """
+    if highest is None or reached >= highest:
         return None
     rule = "S10" if store_lost else "S5"
-    return f"{rule}: {node_id} goes back from {highest} to {version}"
+    return f"{rule}: {node_id} goes back from {highest} to {reached}"
 
 
 def remembered_first(
     node_id: str, version: Version, remembered: ClusterRecord | None
 ) -> str | None:
     """S5, by R11: a node operates only at what is on its disk."""
-    if remembered is None or remembered.acting is None or remembered.acting < version:
+    if remembered is None or remembered.acting is None:
+        return f"S5: {node_id} operates at {version}, and nothing is on its disk"
+    if remembered.acting < version and not remembered.downgrades:
         return f"S5: {node_id} operates at {version}, which is not on its disk"
     return None
 

@@ -178,6 +178,8 @@ class Master:
             return self.read_again(now)
         if record.identity != self.snapshot.identity:
             return self.read_again(now)
+        if record.downgrade is not None:  # it is decided from the records, of which nobody tells
+            return self.read_again(now)
         if newer(record, self.snapshot.record):
             self.snapshot = replace(self.snapshot, record=record)
         return self.decide(now)

@@ -286,6 +286,7 @@ class Membership:
         """Other software is installed: admission decides anew."""
         if (installed, lowest) == (self.config.installed, self.config.lowest):
             return []
+        supports_less = lowest > self.config.lowest
         self.config = replace(self.config, installed=installed, lowest=lowest)
         if self._standing is Standing.AWAY:
             return []  # R26: its return is what is asked for, with these versions
@@ -294,6 +295,8 @@ class Membership:
             self.state, self.refusal = NodeState.SUSPENDED, None
         record = self.memory.record
         unable = self._unable(record) if record is not None and self.operating else ""
+        if supports_less and not unable:  # R20: the cluster may have gone back, unheard of here
+            unable = f"it supports nothing below {lowest} any more, and asks the store first"
         effects = self._suspend(NodeState.SUSPENDED, unable) if unable else []
         return effects + self.step(now)
 
@@ -565,6 +568,8 @@ class Membership:
         record = self.view.record if self.view else None
         if record is None or record.data is None or self.operating is None:
             return []
+        if self.memory.record is not None and record.reached < self.memory.record.reached:
+            return []  # it has forgotten a downgrade: this node tells it
         if record.data <= self.operating:
             return []
         self._registered, self._tried = False, _NEVER
@@ -756,7 +761,7 @@ class Membership:
         if known is not None:
             if record.generation != known.generation or not newer(record, known):
                 return memory
-            if known.acting and (record.acting is None or record.acting < known.acting):
+            if record.reached < known.reached:
                 self._stale = True
                 return memory
         return replace(memory, record=record, epoch=max(record.epoch, memory.epoch))

@@ -198,6 +198,25 @@ class RolloutEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Downgrade:
+    """What an operator has asked for: that the acting version goes back. The master decides.
+
+    Attributes:
+        version: that the cluster shall act at.
+        by, reason, at_ms: who asked, why and when.
+        formats: of records that it can read; those that are in use or may come into use.
+        barred: 1: since a commit that found no record in any other, none can be written.
+    """
+
+    version: str
+    by: str
+    reason: str
+    at_ms: int
+    formats: tuple[str, ...] = ()
+    barred: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterRecord:
     """What the cluster agrees on. `acting`, `floor` and `data` are None until it has formed."""
 
@@ -221,6 +240,8 @@ class ClusterRecord:
     completion: Completion | None = None
     rollout: Rollout | None = None
     rollout_end: RolloutEnd | None = None
+    downgrade: Downgrade | None = None
+    downgrades: int = 0  # how often the acting version went back, see `reached`
     bootstrap_expect: int = 1
     created_at_ms: int = 0
     identity: str = ""  # the server process that this record was last verified on
@@ -230,6 +251,18 @@ class ClusterRecord:
     def order(self) -> tuple[int, int]:
         """Records of one generation are ordered by this."""
         return (self.revision, self.epoch)
+
+    @property
+    def reached(self) -> tuple[int, str]:
+        """What never goes back: how often there was a downgrade, then the acting version's key."""
+        return (self.downgrades, self.acting.key if self.acting is not None else "")
+
+    @property
+    def formats_allowed(self) -> tuple[str, ...] | None:
+        """A downgrade has begun: nothing is written in another format. None: none has."""
+        if self.downgrade is None or not self.downgrade.barred:
+            return None
+        return self.downgrade.formats
 
     @property
     def raising(self) -> bool:
@@ -455,8 +488,4 @@ def newer(record: ClusterRecord, than: ClusterRecord | None) -> bool:
 
 def ahead(memory: ClusterRecord, store: ClusterRecord) -> bool:
     """True if a node remembers more than the store has: the store lost writes."""
-    if memory.revision > store.revision:
-        return True
-    if memory.acting is None:
-        return False
-    return store.acting is None or memory.acting > store.acting
+    return memory.revision > store.revision or memory.reached > store.reached

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from peerupgrade.core.record import (
     ClusterRecord,
+    Downgrade,
     Health,
     Member,
     Rollout,
@@ -161,6 +162,17 @@ class SetRollout:
 
 
 @dataclass(frozen=True, slots=True)
+class SetDowngrade:
+    """Somebody asks that the acting version goes back; attributes as for `SetRollout`."""
+
+    revision: int
+    downgrade: Downgrade
+    kind: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TakeSlot:
     """Ask whether a member may be taken down.
 
@@ -276,6 +288,7 @@ ControlRequest: TypeAlias = (
     | SetHold
     | ReleaseHold
     | SetRollout
+    | SetDowngrade
     | TakeSlot
     | ReturnSlot
     | Claim
@@ -419,7 +432,9 @@ class Resolve:
     by: str
 
 
-OperatorRequest: TypeAlias = SetHold | ReleaseHold | SetRollout | TakeSlot | ReturnSlot | Exclude
+OperatorRequest: TypeAlias = (
+    SetHold | ReleaseHold | SetRollout | SetDowngrade | TakeSlot | ReturnSlot | Exclude
+)
 DataRequest: TypeAlias = Write | Fetch | Scan | Convert | Audit | Resolve
 Request: TypeAlias = ControlRequest | DataRequest
 

@@ -19,6 +19,7 @@ from typing import TypeAlias, assert_never
 
 from peerupgrade.core.acting import Step, StepName
 from peerupgrade.core.admission import admission
+from peerupgrade.core.downgrade import GoBack, ask_downgrade
 from peerupgrade.core.record import (
     ClusterRecord,
     HealthState,
@@ -36,7 +37,7 @@ from peerupgrade.core.record import (
     is_healthy,
 )
 from peerupgrade.core.refusals import version_words
-from peerupgrade.core.requests import Outcome, ReturnSlot, SetRollout, TakeSlot
+from peerupgrade.core.requests import Outcome, ReturnSlot, SetDowngrade, SetRollout, TakeSlot
 from peerupgrade.core.strategy import CAREFUL, Changes, OnUnhealthy, Strategy
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.core.windows import opens_at_ms
@@ -681,10 +682,10 @@ class Abort:
     rollback: bool = False
 
 
-Steering: TypeAlias = Start | Change | Pause | Resume | Retry | Skip | Abort
+Steering: TypeAlias = Start | Change | Pause | Resume | Retry | Skip | Abort | GoBack
 
 
-def steer(snapshot: Snapshot, asked: Steering) -> SetRollout:
+def steer(snapshot: Snapshot, asked: Steering) -> SetRollout | SetDowngrade:
     """What is to be written.
 
     Args:
@@ -696,6 +697,8 @@ def steer(snapshot: Snapshot, asked: Steering) -> SetRollout:
         KeyError: there is no member of this name.
         VersionError: the version cannot be read.
     """
+    if isinstance(asked, GoBack):
+        return ask_downgrade(snapshot, asked)
     record = snapshot.record
     if record is None or record.acting is None:
         raise RefusedError(

@@ -20,6 +20,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from aiohttp import web
 
+from peerupgrade.core.downgrade import GoBack, obstacles
 from peerupgrade.core.plan import Question, can_deploy, make_plan
 from peerupgrade.core.record import Snapshot
 from peerupgrade.core.rehearsal import Rehearsal
@@ -90,6 +91,16 @@ class _Hold(_Body, frozen=True, kw_only=True):
 
 
 class _Release(_Body, frozen=True, kw_only=True):
+    by: _Line
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class _PlanDowngrade(_Body, frozen=True, kw_only=True):
+    version: _Line
+
+
+class _StartDowngrade(_Body, frozen=True, kw_only=True):
+    version: _Line
     by: _Line
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
@@ -253,6 +264,8 @@ class _Api:
         router.add_post("/v1/data/resolve", self.resolve)
         router.add_post("/v1/upgrade/rehearse", self.rehearse)
         router.add_post("/v1/upgrade/plan", self.plan)
+        router.add_post("/v1/downgrade/plan", self.plan_downgrade)
+        router.add_post("/v1/downgrade/start", self.start_downgrade)
         router.add_get("/v1/upgrade", self.rollout)
         router.add_post("/v1/upgrade/start", self.start_rollout)
         router.add_post("/v1/upgrade/change", self.change_rollout)
@@ -442,6 +455,16 @@ class _Api:
         question = Question(version, lowest, ledger.blockers, silent, rehearsals)
         plan = make_plan(ledger.snapshot, question)
         return web.json_response(model.plan_json(ledger, plan, why_not))
+
+    async def plan_downgrade(self, request: web.Request) -> web.Response:
+        version = parse_version((await _body(request, _PlanDowngrade)).version)
+        ledger = await self.view.ledger()
+        found = obstacles(_live(ledger), version)
+        return web.json_response(model.downgrade_json(ledger, version, found))
+
+    async def start_downgrade(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _StartDowngrade)
+        return _changed(await self.view.steer(GoBack(asked.version, asked.by, asked.reason)))
 
     async def rollout(self, _request: web.Request) -> web.Response:
         return web.json_response(model.rollout_json(await self.view.ledger()))

@@ -9,12 +9,13 @@ programs; both are null when there is none. Times of the cluster are of the stor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from peerupgrade.core.admission import Entry
 from peerupgrade.core.blockers import Blocker
+from peerupgrade.core.downgrade import Obstacle
 from peerupgrade.core.gossip.packets import Heartbeat
 from peerupgrade.core.gossip.view import GossipView, Sighting
 from peerupgrade.core.plan import Between, Change, Deployment, Plan, Turn
@@ -22,6 +23,7 @@ from peerupgrade.core.progress import Progress, StepProgress, all_progress, step
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
+    Downgrade,
     Health,
     Hold,
     Member,
@@ -133,6 +135,8 @@ def record_json(record: ClusterRecord | None) -> Json:
         "hold": _hold(known.hold),
         "pause": _hold(known.pause),
         "upgrade": _upgrade(known.upgrade),
+        "downgrade": _downgrade(known.downgrade),
+        "downgrades": known.downgrades,
         "completion": _completion(known.completion),
     }
 
@@ -272,6 +276,27 @@ def plan_json(ledger: Ledger, plan: Plan, why_not_rehearsed: str) -> Json:
         "blockers": [_blocker(one) for one in plan.blockers],
         "in_the_way": [_blocker(one) for one in plan.in_the_way],
     }
+
+
+def downgrade_json(ledger: Ledger, version: Version, found: Sequence[Obstacle]) -> Json:
+    """What a downgrade would do; `ok`: nothing forbids it."""
+    record = ledger.snapshot.record if ledger.snapshot is not None else None
+    return {
+        **_freshness(ledger),
+        "ok": not found,
+        "version": str(version),
+        "acting": _text(record.acting if record is not None else None),
+        "forbidden_by": [
+            {"rule": one.rule, "evidence": one.evidence, "remedy": one.remedy} for one in found
+        ],
+    }
+
+
+def _downgrade(downgrade: Downgrade | None) -> Json | None:
+    if downgrade is None:
+        return None
+    asked = {"version": downgrade.version, "by": downgrade.by, "reason": downgrade.reason}
+    return {**asked, **_time("at", downgrade.at_ms), "begun": downgrade.barred == 1}
 
 
 def rollout_json(ledger: Ledger) -> Json:

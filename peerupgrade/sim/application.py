@@ -84,7 +84,7 @@ class Application:
         origin, version = membership.origin, membership.operating
         if machine.paused(self.world.agenda.now_s) or origin is None or version is None:
             return
-        if self.world.lapsed(machine):
+        if self.world.lapsed(machine) or not self.world.config.writes:
             return
         machine.operations.running[version] += 1
         send = partial(self._send, machine, life, origin, version)

@@ -12,6 +12,7 @@ from peerupgrade.core.blockers import next_acting
 from peerupgrade.core.effects import Emit, Memory, Operate
 from peerupgrade.core.invariants import (
     Operating,
+    Reached,
     acting_not_above_installed,
     acting_not_back,
     complete_in_truth,
@@ -25,6 +26,7 @@ from peerupgrade.core.invariants import (
     nobody_locked_out,
     nobody_passed,
     node_not_back,
+    nothing_newer,
     remembered_first,
     rollout_keeps,
     step_goes_on,
@@ -140,7 +142,7 @@ class Checker:
     exercised: Counter[str] = field(default_factory=Counter)
     epochs: dict[tuple[str, int], str] = field(default_factory=dict)
     commits: set[tuple[str, int, int]] = field(default_factory=set)
-    operated: dict[str, Version] = field(default_factory=dict)
+    operated: dict[str, Reached] = field(default_factory=dict)
     excluded: set[tuple[str, int]] = field(default_factory=set)
     members: dict[str, int] = field(default_factory=dict)  # name -> incarnation
     held: Hold | None = None  # that was acknowledged, and that nobody released
@@ -218,6 +220,8 @@ class Checker:
         lasting = world.store.with_replica or not self.lost
         data = record.data if record is not None and verified else None
         hold(*self.notes.problems(world.store, data, operating, lasting=lasting))
+        if record is not None and verified and lasting:
+            hold(nothing_newer(record, self.notes.formats(world.store)))
         hold(excluded_stays_out(self.excluded, everybody))
         if len({node.version for node in operating}) > 1:
             self._exercise("S7")
@@ -278,9 +282,11 @@ class Checker:
         if machine.disk_lost and self.lost_since(machine.name):
             known = None  # both that could remember have forgotten
         machine.disk_lost = False
-        hold(node_not_back(machine.name, known, version, store_lost=self.lost))
+        remembered = machine.disk.record
+        reached = (remembered.downgrades if remembered is not None else 0, version.key)
+        hold(node_not_back(machine.name, known, reached, store_lost=self.lost))
         hold(remembered_first(machine.name, version, machine.disk.record))
-        self.operated[machine.name] = version
+        self.operated[machine.name] = reached
         self.remembering.add(machine.name)
         self.taken_down.discard(machine.name)
 
@@ -462,13 +468,16 @@ class Checker:
         was = before.acting if before is not None else None
         held = self.held is not None and not _has_ended(self.held, store, world)
         held = held and self.held_in == record.generation
-        hold(acting_not_back(was, record.acting))
+        hold(acting_not_back(before, record))
         hold(hold_holds(held, was, record.acting))
         hold(rollout_keeps(before, record.acting))
         if record.stays:
             lowest = next_acting(store.state.members.values())
             if record.acting is not None and lowest is not None and lowest > record.acting:
                 self._exercise("S21")
+        if before is not None and record.downgrades > before.downgrades:
+            self._exercise("S2")
+            self.held, self.held_in = record.hold, record.generation
         if was is not None and record.acting is not None and record.acting > was:
             self._raised(world, store, record.acting)
             self._have_run(store, Job(Phase.BEFORE, was, record.acting))
@@ -547,7 +556,7 @@ class Checker:
         self._exercise("S16")
         hold(complete_in_truth(record, store.state.members.values()))
         assert record.completion is not None
-        name = f"{record.completion.version}@{record.completion.started_at_ms}"
+        name = f"{record.completion.version}, {record.downgrades}@{record.completion.started_at_ms}"
         if not self.lost:
             hold(complete_once(self.completed, name))
         self.completed.add(name)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from peerupgrade.core.acting import StepName
 from peerupgrade.core.effects import Order
 from peerupgrade.core.invariants import (
+    Reached,
     acting_not_above_installed,
     acting_not_back,
     complete_in_truth,
@@ -25,6 +26,7 @@ from peerupgrade.core.invariants import (
     nobody_away_passed,
     nobody_passed,
     node_not_back,
+    nothing_newer,
     remembered_first,
     rises,
     step_ran_once,
@@ -46,7 +48,7 @@ from peerupgrade.core.requests import (
     ReleaseHold,
     SetHold,
 )
-from peerupgrade.core.versions import Version
+from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.checker import hold
 from peerupgrade.sim.fingerprint import Remarks
 from peerupgrade.sim.stage import Happened, Host, Served, Stage
@@ -57,7 +59,7 @@ class Ghost:
     """What the observer remembers.
 
     Attributes:
-        operated: the highest version that each node has operated at.
+        operated: the highest version that each node has operated at, since how many downgrades.
         members: who was admitted and has neither left nor been excluded.
         forgotten: those of them whose registration the store has lost.
         excluded: token and incarnation of every start that was excluded.
@@ -69,7 +71,7 @@ class Ghost:
         ended: turn, step and attempt of all that have run in rollouts.
     """
 
-    operated: Mapping[str, Version] = field(default_factory=dict)
+    operated: Mapping[str, Reached] = field(default_factory=dict)
     members: frozenset[str] = frozenset()
     forgotten: frozenset[str] = frozenset()
     excluded: frozenset[tuple[str, int]] = frozenset()
@@ -86,7 +88,7 @@ class Ghost:
         record = stage.store.state.record
         assert record is not None
         return cls(
-            operated={node.id: node.version for node in stage.operating()},
+            operated={node.id: (record.downgrades, node.version.key) for node in stage.operating()},
             members=frozenset(stage.store.state.members),
             converted=record.data,
             newest=(record.epoch, record.revision),
@@ -172,6 +174,10 @@ def _moment(stage: Stage, ghost: Ghost) -> None:
         data_readable(_data(stage, ghost) if verified else None, operating),
         excluded_stays_out(ghost.excluded, operating),
     )
+    if record is not None and verified:
+        views = stage.store.state.collections.values()
+        formats = {parse_version(one) for view in views for one in view.counts}
+        hold(nothing_newer(record, formats))
 
 
 def _cut_off(host: Host, ghost: Ghost, stage: Stage) -> bool:
@@ -198,14 +204,15 @@ def _data(stage: Stage, ghost: Ghost) -> Version | None:
 
 
 def _operates(host: Host, ghost: Ghost, version: Version) -> Ghost:
-    known = ghost.operated.get(host.name)
+    known, remembered = ghost.operated.get(host.name), host.disk.record
+    reached = (remembered.downgrades if remembered is not None else 0, version.key)
     if host.disk_lost and ghost.lost:
         known = None  # both that could remember have forgotten
     hold(
-        node_not_back(host.name, known, version, store_lost=ghost.lost),
+        node_not_back(host.name, known, reached, store_lost=ghost.lost),
         remembered_first(host.name, version, host.disk.record),
     )
-    return replace(ghost, operated={**ghost.operated, host.name: version})
+    return replace(ghost, operated={**ghost.operated, host.name: reached})
 
 
 def _served(stage: Stage, ghost: Ghost, served: Served) -> Ghost:
@@ -251,9 +258,11 @@ def _committed(stage: Stage, ghost: Ghost, step: str, served: Served) -> Ghost:
     hold(rises(ghost.newest, *newest))
     held = ghost.held and not (record.hold is None and before.hold is not None)
     converted = max(filter(None, (ghost.converted, record.data)), default=None)
+    if record.downgrades > before.downgrades:
+        converted, held = record.data, record.hold is not None
     ghost = replace(ghost, newest=newest, held=held, converted=converted)
     hold(
-        acting_not_back(before.acting, record.acting),
+        acting_not_back(before, record),
         hold_holds(held, before.acting, record.acting),
     )
     if before.acting is not None and record.acting is not None and record.acting > before.acting:
@@ -273,7 +282,7 @@ def _raised(stage: Stage, ghost: Ghost, acting: Version, members: Mapping[str, M
 
 def _completed(ghost: Ghost, record: ClusterRecord, members: Mapping[str, Member]) -> Ghost:
     hold(complete_in_truth(record, members.values()))
-    version = str(record.acting)
+    version = f"{record.acting}, {record.downgrades}"
     if not ghost.lost:
         hold(complete_once(ghost.completed, version))
     return replace(ghost, completed=ghost.completed | {version})

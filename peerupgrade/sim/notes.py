@@ -62,6 +62,10 @@ class Notes:
         self.newest = {key: _number(record) for key, record in _records(store).items()}
         self.judged.clear()
 
+    def formats(self, store: SimStore) -> set[Version]:
+        """Those of the records that lie in the store."""
+        return {parse_version(record.format) for record in _records(store).values()}
+
     def problems(
         self,
         store: SimStore,
@@ -79,7 +83,7 @@ class Notes:
             lasting: False once a single server has forgotten writes: nothing protects from that.
         """
         found = _records(store)
-        formats = {parse_version(record.format) for record in found.values()}
+        formats = self.formats(store)
         if lasting:
             yield no_older_record(data, formats)
             yield records_readable(formats, operating)

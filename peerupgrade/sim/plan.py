@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from random import Random
@@ -23,6 +23,7 @@ _SYNC_S = (0.2, 2.0)  # how often the store's disk or replica gets what was writ
 _ODDS = 0.4  # that a seed uses a kind of fault
 _TIMES_MAX = 4
 _PROBING = Probing(interval_s=0.3, failures=2, successes=1, wait_s=4.0)
+_WRITES = 0.7  # of the worlds have shared data, and steps of their own
 _GOSSIP_S = (*(0.0,) * 9, 2.0, 2.0, 0.5)  # it makes for many events
 _ARMED = (6, 14)  # crash points of each seed
 
@@ -53,7 +54,8 @@ def child(seed: int, name: str) -> Random:
 def draw_config(seed: int, nodes: int) -> WorldConfig:
     """The size and the policies of a seed's world."""
     shape = child(seed, "shape")
-    return WorldConfig(
+    writes = child(seed, "writes").random() < _WRITES
+    config = WorldConfig(
         nodes=nodes,
         lock_servers=shape.choice((1, 1, 3)),
         lease_s=shape.choice((0.0, 0.0, 6.0)),
@@ -61,7 +63,9 @@ def draw_config(seed: int, nodes: int) -> WorldConfig:
         bootstrap_expect=shape.choice((1, nodes)),
         gossip_s=shape.choice(_GOSSIP_S),
         probing=shape.choice((None, _PROBING)),
+        writes=writes,
     )
+    return config if writes else replace(config, before=(), migrations=())
 
 
 def draw_plan(seed: int, nodes: int) -> list[Happening]:

@@ -23,6 +23,7 @@ from peerupgrade.core.requests import (
     Reply,
     Request,
     Scan,
+    SetDowngrade,
     SetHold,
     SetRollout,
     TakeSlot,
@@ -31,7 +32,7 @@ from peerupgrade.core.store import LockState, StoreState, execute, execute_lock
 
 _Reads: TypeAlias = Read | ReadAll | Fetch | Scan
 # Acknowledged once durable.
-_Promise: TypeAlias = SetHold | ReleaseHold | SetRollout | Exclude | TakeSlot
+_Promise: TypeAlias = SetHold | ReleaseHold | SetRollout | SetDowngrade | Exclude | TakeSlot
 REPLICA_LAG_S = 1.0  # how long a primary without its replica goes on (`min-replicas-max-lag`)
 
 

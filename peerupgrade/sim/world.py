@@ -103,6 +103,7 @@ class WorldConfig:
     first_version: int = 0
     probing: Probing | None = None
     gossip_s: float = 0.0  # from one probe to the next; 0: nobody gossips
+    writes: bool = True  # else programs have no shared data: only then the way back is open
 
 
 @dataclass(slots=True, eq=False)

@@ -15,9 +15,10 @@ from peerupgrade.core.requests import Failed, LockReply
 from peerupgrade.data.formats import Formats
 from peerupgrade.runtime import node as runtime_node
 
-# Operators upgrade here, one node after another; no rollout does.
+# Operators upgrade here, one node after another; no rollout does, and nobody wants to go back.
+_NOT_HERE = {"turn", "rollout", "downgrade", "downgraded", "barred"}
 CRASH_POINTS = tuple(
-    name for name in crashpoints.CRASH_POINTS if {"turn", "rollout"}.isdisjoint(name.split())
+    name for name in crashpoints.CRASH_POINTS if _NOT_HERE.isdisjoint(name.split())
 )
 # Only the very beginning of a cluster passes these.
 FIRST_POINTS = ("before init", "after init", "before commit formed", "after commit formed")

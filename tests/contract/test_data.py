@@ -9,7 +9,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from peerupgrade.core.record import Hold
+from peerupgrade.core.record import Downgrade, Hold
 from peerupgrade.core.requests import (
     Audit,
     Audited,
@@ -233,6 +233,40 @@ class TestWrite:
         assert await stage.call(Fetch("notes", ("k", "l", "m")))
         assert await stage.write(put("n", expect=0), put("k", expect=0)) == Written((6, 7))
         assert counts(stage) == {"1.0": 4}
+
+
+BARRED = Downgrade("1.0", "ann", "it is slow", 5, ("1.0",), 1)
+
+
+class TestDowngrade:
+    @pytest.mark.asyncio
+    async def test_refuses_what_the_older_version_could_not_read(self, stage):
+        await stage.call(commit(stage, acting=V2, floor=V2, data=V2))
+        await told(stage, commit(stage, downgrade=BARRED), Done)
+        assert await stage.write(put("k"), put("l", format_="2.0")) == Stale("acting")
+        assert await stage.write(put("k"), Delete("l")) == Written((1, 0))
+        await stage.call(commit(stage, downgrade=None))
+        assert await stage.write(put("l", format_="2.0")) == Written((2,))
+
+    @pytest.mark.asyncio
+    async def test_does_not_begin_while_there_are_newer_records(self, stage):
+        await stage.call(commit(stage, acting=V2, floor=V2, data=V2))
+        await stage.write(put("k"))
+        await stage.write(put("l", format_="2.0"))
+        await told(stage, commit(stage, downgrade=replace(BARRED, barred=0)), Done)
+        await told(stage, commit(stage, downgrade=BARRED), Refused, "newer_records")
+        await stage.write(Delete("l"))
+        await told(stage, commit(stage, downgrade=BARRED), Done)
+
+    @pytest.mark.asyncio
+    async def test_a_write_that_was_on_its_way_is_refused(self, stage):
+        await stage.call(commit(stage, acting=V2, floor=V2, data=V2))
+        await stage.call(commit(stage, downgrade=BARRED))
+        back = {"acting": V1, "floor": V1, "data": V1, "downgrade": None, "downgrades": 1}
+        late = Write(origin(stage), "notes", (put("k", format_="2.0"),))
+        await told(stage, commit(stage, **back), Done)
+        assert await stage.call(late) == Stale("acting")
+        assert await stage.write(put("k")) == Written((1,))
 
 
 class TestConvert:

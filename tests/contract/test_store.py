@@ -26,8 +26,10 @@ from peerupgrade.adapters.redis_store import RedisStore
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
+    Downgrade,
     Health,
     HealthState,
+    Hold,
     Member,
     Rollout,
     Standing,
@@ -66,6 +68,7 @@ from peerupgrade.core.requests import (
     ReturnSlot,
     Seeds,
     SeedsFound,
+    SetDowngrade,
     SetHold,
     SetRollout,
     Subscribed,
@@ -850,6 +853,95 @@ class TestRollout:
         assert stage.state.members["a"].health is None
 
 
+BARRED = Downgrade("1.0", "ann", "it is slow", 5, ("1.0",), 1)
+
+
+async def went_back(stage):
+    """A cluster that acted at 2.0, and acts at 1.0 now."""
+    await formed(stage, V2, admit(installed=V2))
+    await stage.call(commit(stage, downgrade=BARRED))
+    await told(stage, commit(stage, **acting(V1), downgrade=None, downgrades=1), Done)
+
+
+class TestDowngrade:
+    @pytest.mark.asyncio
+    async def test_is_asked_for_if_the_record_has_not_moved(self, stage):
+        asked = replace(BARRED, formats=(), barred=0)
+        request = SetDowngrade(3, asked, "downgrade to 1.0", "ann", "it is slow")
+        await told(stage, request, Unverified)
+        await formed(stage, V2, admit(installed=V2))
+        revision = stage.state.record.revision
+        await told(stage, replace(request, revision=revision - 1), Conflict)
+        await told(stage, replace(request, revision=revision), Done)
+        assert stage.state.record.downgrade == asked
+
+    @pytest.mark.asyncio
+    async def test_goes_back_once_and_moves_the_raise(self, stage):
+        await went_back(stage)
+        record = stage.state.record
+        assert (record.reached, record.raised_revision) == ((1, V1.key), record.revision)
+        await told(stage, commit(stage, **acting(V2)), Done)
+        await told(stage, commit(stage, **acting(V1)), Refused, "acting_lower")
+        await told(stage, commit(stage, downgrades=0), Refused, "acting_lower")
+
+    @pytest.mark.parametrize(
+        ("asked", "how"),
+        [
+            (None, {}),
+            (replace(BARRED, barred=0), {}),
+            (BARRED, {"downgrade": BARRED}),
+            (BARRED, {"downgrades": 2}),
+            (BARRED, acting(V11)),
+            (BARRED, acting(V2)),
+            (replace(BARRED, version="3.0"), acting(V3)),
+        ],
+    )
+    @pytest.mark.asyncio
+    async def test_goes_back_only_as_asked(self, stage, asked, how):
+        await formed(stage, V2, admit(installed=V3))
+        await stage.call(commit(stage, downgrade=asked))
+        how = {**acting(V1), "downgrade": None, "downgrades": 1} | how
+        await told(stage, commit(stage, **how), Refused, "no_downgrade")
+
+    @pytest.mark.asyncio
+    async def test_a_hold_does_not_forbid_it_and_may_begin_with_it(self, stage):
+        await formed(stage, V2, admit(installed=V2))
+        await stage.call(SetHold("ann", "why"))
+        await stage.call(commit(stage, downgrade=BARRED))
+        back = {**acting(V1), "downgrade": None, "downgrades": 1}
+        await told(stage, commit(stage, **back, hold=Hold("ann", "went back", 5)), Done)
+        await told(stage, commit(stage, **acting(V2)), Refused, "held")
+
+    @pytest.mark.asyncio
+    async def test_is_brought_back_to_a_store_that_lost_it(self, stage):
+        await formed(stage, V2, admit(installed=V2))
+        before = await stage.save()
+        await stage.call(commit(stage, downgrade=BARRED))
+        await stage.call(commit(stage, **acting(V1), downgrade=None, downgrades=1))
+        memory = stage.state.record
+        await stage.restore(before)
+        for _ in range(4):  # what the store does meanwhile has higher revisions
+            await stage.call(commit(stage))
+        await told(stage, attach(stage, memory=memory), Attached)
+        record = stage.state.record
+        assert (record.reached, record.floor, record.data) == ((1, V1.key), V1, V1)
+        assert record.revision == record.raised_revision > memory.revision
+
+    @pytest.mark.asyncio
+    async def test_is_not_taken_back_by_who_remembers_what_was_before(self, stage):
+        await formed(stage, V2, admit(installed=V2))
+        memory = stage.state.record
+        await stage.call(commit(stage, downgrade=BARRED))
+        await stage.call(commit(stage, **acting(V1), downgrade=None, downgrades=1))
+        await told(stage, attach(stage, memory=memory), Attached)
+        assert stage.state.record.identity  # nothing was lost
+        await stage.change_identity()
+        memory = replace(memory, revision=memory.revision + 9)
+        await told(stage, attach(stage, memory=memory), Attached)
+        assert stage.state.record.reached == (1, V1.key)
+        assert stage.state.record.revision > memory.revision
+
+
 class TestHold:
     @pytest.mark.asyncio
     async def test_is_set_and_released(self, stage):
@@ -1151,7 +1243,7 @@ class Sequence:
         *["admit", "report", "commit", "attach"] * 5,
         *["exclude", "hold", "release_hold", "claim", "let_time_pass"] * 2,
         *["take_slot", "return_slot"] * 2,
-        "set_rollout",
+        *["set_rollout", "set_downgrade", "go_back"],
         *["init", "leave", "acquire", "extend", "give_back"],
         *["save", "restore", "change_identity", "flush"],
     )
@@ -1243,6 +1335,20 @@ class Sequence:
     def set_rollout(self):
         revision = self.state.record.revision if self.state.record is not None else 3
         return SetRollout(revision + self.draw(HITS), ROLLOUT, "rollout to 2.0", "ann", "new")
+
+    def set_downgrade(self):
+        revision = self.state.record.revision if self.state.record is not None else 3
+        return SetDowngrade(revision + self.draw(HITS), BARRED, "downgrade", "ann", "slow")
+
+    def go_back(self):
+        record = self.state.record or self.records[0]
+        times = record.downgrades + self.draw(st.sampled_from([1, 1, 1, 0, 2]))
+        kept = self.draw(st.sampled_from([None, None, BARRED]))
+        record = replace(record, **acting(V1), downgrade=kept, downgrades=times)
+        revision = (record.revision, self.state.members_revision)
+        return Commit(
+            self.state.master_token or "m1", record.epoch, *revision, record, "step", "inputs"
+        )
 
     def acquire(self):
         return Acquire(self.draw(st.sampled_from(["m1", "n1"])), HOUR_MS)

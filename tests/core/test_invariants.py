@@ -19,15 +19,17 @@ BROKEN = {
     "S1": lambda: invariants.acting_not_above_installed(
         ACTING_2, [node("a", "1.0", installed="1.0")]
     ),
-    "S2": lambda: invariants.acting_not_back(V("2.0"), V("1.0")),
-    "S2 forgotten": lambda: invariants.acting_not_back(V("2.0"), None),
+    "S2": lambda: invariants.acting_not_back(record("2.0"), record("1.0")),
+    "S2 forgotten": lambda: invariants.acting_not_back(record("2.0"), record(None)),
+    "S2 unasked": lambda: invariants.acting_not_back(record("2.0"), record("1.0", downgrades=1)),
+    "S6 newer": lambda: invariants.nothing_newer(record("1.0", downgrades=1), [V("2.0")]),
     "S3 above": lambda: invariants.within_supported([node("a", "3.0")]),
     "S3 below": lambda: invariants.within_supported([node("a", "1.0", lowest="1.1")]),
     "S4 epoch": lambda: invariants.given_once({("g", 7): "one"}, "g", 7, "other"),
     "S4 write": lambda: invariants.written_once({("g", 7, 3)}, "g", 7, 3),
     "S4 epoch back": lambda: invariants.rises((7, 3), 6, 4),
     "S4 revision again": lambda: invariants.rises((7, 3), 7, 3),
-    "S5": lambda: invariants.node_not_back("a", V("2.0"), V("1.0"), store_lost=False),
+    "S5": lambda: invariants.node_not_back("a", (0, "2"), (0, "1"), store_lost=False),
     "S5 memory": lambda: invariants.remembered_first("a", V("2.0"), record("1.0")),
     "S5 no memory": lambda: invariants.remembered_first("a", V("2.0"), None),
     "S6": lambda: invariants.data_readable(V("1.0"), [node("a", "2.0", lowest="1.1")]),
@@ -48,7 +50,7 @@ BROKEN = {
     "S8": lambda: invariants.excluded_stays_out(
         {("token", 4)}, [node("a", "1.0", start=("token", 4))]
     ),
-    "S10": lambda: invariants.node_not_back("a", V("2.0"), V("1.0"), store_lost=True),
+    "S10": lambda: invariants.node_not_back("a", (1, "1"), (0, "2"), store_lost=True),
     "S12": lambda: invariants.hold_holds(True, V("1.0"), V("2.0")),
     "S13": lambda: invariants.nobody_passed(V("2.0"), {"a": V("1.0")}),
     "S14": lambda: invariants.nobody_locked_out(V("2.0"), {"a": V("1.0")}),
@@ -63,14 +65,14 @@ BROKEN = {
 }
 HOLDS = {
     "S1": lambda: invariants.acting_not_above_installed(ACTING_2, [node("a", "1.0")]),
-    "S2": lambda: invariants.acting_not_back(V("1.0"), V("1.0")),
-    "S2 first": lambda: invariants.acting_not_back(None, V("1.0")),
+    "S2": lambda: invariants.acting_not_back(record("1.0"), record("1.0")),
+    "S2 first": lambda: invariants.acting_not_back(None, record("1.0")),
     "S3": lambda: invariants.within_supported([node("a", "1.0"), node("b", "2.0")]),
     "S4 epoch": lambda: invariants.given_once({("g", 7): "one"}, "g", 7, "one"),
     "S4 write": lambda: invariants.written_once({("g", 7, 3)}, "other", 7, 3),
     "S4 revision": lambda: invariants.rises((7, 3), 7, 4),
     "S4 later epoch": lambda: invariants.rises((7, 3), 8, 1),
-    "S5": lambda: invariants.node_not_back("a", V("1.0"), V("2.0"), store_lost=False),
+    "S5": lambda: invariants.node_not_back("a", (0, "2"), (1, "1"), store_lost=False),
     "S5 memory": lambda: invariants.remembered_first("a", V("2.0"), ACTING_2),
     "S6": lambda: invariants.data_readable(V("1.0"), [node("a", "2.0")]),
     "S6 record": lambda: invariants.records_readable({V("1.0"), V("2.0")}, [node("a", "2.0")]),

@@ -25,6 +25,7 @@ from fake_node import (
     event,
 )
 
+from peerupgrade.core.downgrade import GoBack
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.record import CollectionView
 from peerupgrade.core.rehearsal import Rehearsal
@@ -70,6 +71,8 @@ COMMANDS = {
     "/v1/data/resolve": {"collection": "notes", "verdict": "skip", "by": "ann"},
     "/v1/upgrade/rehearse": {"version": "2.0", "sample": 10},
     "/v1/upgrade/plan": {"version": "2.0", "lowest_supported": "1.0", "sample": 10},
+    "/v1/downgrade/plan": {"version": "0.9"},
+    "/v1/downgrade/start": {"version": "0.9", "by": "ann", "reason": "slow"},
     "/v1/upgrade/start": {"version": "2.0", "by": "ann", "reason": "new", "budget": 2},
     "/v1/upgrade/change": {"by": "ann", "canary": 1, "soak_s": 2.5, "one_zone": True},
     "/v1/upgrade/pause": {"by": "ann", "reason": "peak"},
@@ -707,6 +710,38 @@ async def test_a_plan_is_one_answer():
     assert (notes["rehearsal"]["sampled"], notes["rehearsal"]["failed"]) == (8, 0)
     assert [one["code"] for one in answer["blockers"]] == ["older_version"]
     assert (answer["hold"], answer["not_rehearsed"]) == (None, "")
+
+
+async def test_a_downgrade_is_planned_by_the_rules_that_it_is_done_by():
+    node = FakeNode()
+    back = {"upgrade": None, "acting": parse_version("2.0"), "data": parse_version("2.0")}
+    back |= {"floor": parse_version("2.0"), "settled_revision": RECORD.raised_revision}
+    members = {
+        "n1": replace(MEMBERS["n1"], installed=parse_version("2.0"), lowest=parse_version("0.9"))
+    }
+    node.knows(record=replace(RECORD, **back), members=members, collections={"notes": NOTES})
+    async with asking(node) as client:
+        _, go = await call(client, "/v1/downgrade/plan", body={"version": "1.0"})
+        _, no = await call(client, "/v1/downgrade/plan", body={"version": "0.9"})
+    assert (go["ok"], go["acting"], go["version"], go["forbidden_by"]) == (True, "2.0", "1.0", [])
+    assert no["ok"] is False
+    assert no["forbidden_by"] == [
+        {
+            "rule": "newer_records",
+            "evidence": "80 records of 'notes' are in the format of 1.0, which 0.9 cannot read",
+            "remedy": "stay, or remove these records of 'notes' first; they are not converted back",
+        }
+    ]
+
+
+async def test_a_downgrade_is_asked_for():
+    node = FakeNode()
+    async with asking(node) as client:
+        status, answer = await call(
+            client, "/v1/downgrade/start", body=COMMANDS["/v1/downgrade/start"]
+        )
+    assert (status, answer["cluster"]["downgrades"]) == (200, 0)
+    assert node.asked == [GoBack("0.9", "ann", "slow")]
 
 
 async def test_a_plan_says_what_stands_in_its_way():

@@ -29,6 +29,7 @@ STEPS = "peerupgrade.core.store.steps"
 DETECTOR, GOSSIP = "peerupgrade.core.gossip.detector", "peerupgrade.core.gossip.machine"
 ROSTER = "peerupgrade.core.gossip.roster"
 HEALTH = "peerupgrade.core.health"
+DOWNGRADE = "peerupgrade.core.downgrade"
 ROLLOUT, TURN = "peerupgrade.core.rollout", "peerupgrade.core.turn"
 DATA, CONVERTING = "peerupgrade.core.store.data", "peerupgrade.core.store.converting"
 
@@ -45,6 +46,62 @@ class Mutant:
 
 
 MUTANTS = [
+    Mutant(
+        "R2d",
+        "a downgrade although newer records exist",
+        DECISIONS,
+        "if allowed is not None and not _only_in(step, allowed):",
+        "if False:",
+    ),
+    Mutant(
+        "R3d",
+        "a downgrade that nobody has asked for",
+        DECISIONS,
+        "if goes_back and not _as_asked(record, new):",
+        "if False:",
+    ),
+    Mutant(
+        "R8d",
+        "a put of a newer format between the two commits of a downgrade",
+        DATA,
+        "if _is_barred(step, request):",
+        "if False:",
+    ),
+    Mutant(
+        "R8e",
+        "a put of a newer format after the downgrade, on its way since before",
+        DECISIONS,
+        "if new.acting != record.acting:",
+        "if new.acting != record.acting and new.downgrades == record.downgrades:",
+    ),
+    Mutant(
+        "R17d",
+        "a node takes the store's older word for news that it has missed",
+        MEMBERSHIP,
+        "if self.memory.record is not None and record.reached < self.memory.record.reached:",
+        "if False:",
+    ),
+    Mutant(
+        "R20d",
+        "software that supports less goes on in place before the store has said that it may",
+        MEMBERSHIP,
+        "if supports_less and not unable:",
+        "if False:",
+    ),
+    Mutant(
+        "R22d",
+        "after a downgrade nothing keeps the acting version from rising again",
+        DOWNGRADE,
+        'hold=Hold(asked.by, f"downgraded from {record.acting}: {asked.reason}", now_ms),',
+        "",
+    ),
+    Mutant(
+        "R27d",
+        "a downgrade whose beginning a failover may forget",
+        ACTING,
+        'if not progress.durable:\n        why = "the replicas',
+        'if False:\n        why = "the replicas',
+    ),
     Mutant(
         "R1t",
         "a superseded master takes and returns slots",
@@ -400,7 +457,7 @@ MUTANTS = [
         "R3",
         "the acting version may go back",
         DECISIONS,
-        "if record.acting is not None and (new.acting is None or new.acting < record.acting):",
+        "if new.reached < record.reached:",
         "if False:",
     ),
     Mutant(
@@ -856,6 +913,8 @@ MUTANTS = [
     ),
 ]
 
+_SCENARIOS = ("scenarios", "rollouts", "downgrades", "servers")
+
 
 class _Mutator(importlib.abc.MetaPathFinder):
     def __init__(self, mutant):
@@ -911,7 +970,7 @@ def killed_by_tests(module):
     first = First()
     sim, core = ROOT / "tests" / "sim", ROOT / "tests" / "core"
     of_module = [path for path in core.glob("test_*.py") if f"{module} " in path.read_text()]
-    scenarios = [sim / f"test_{name}.py" for name in ("scenarios", "rollouts", "servers")]
+    scenarios = [sim / f"test_{name}.py" for name in _SCENARIOS]
     for tests in (of_module, scenarios, [core]):
         if tests and not first.name:
             pytest.main(["-q", "-x", "-p", "no:cacheprovider", *map(str, tests)], [first])

@@ -15,6 +15,7 @@ from peerupgrade.core.gossip.packets import (
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
+    Downgrade,
     Hold,
     Rollout,
     RolloutEnd,
@@ -124,6 +125,11 @@ records = st.builds(
         ),
         pause=st.none() | holds,
     ),
+    downgrade=st.none()
+    | st.builds(
+        Downgrade, texts, texts, texts, counts, st.lists(texts, max_size=2).map(tuple), counts
+    ),
+    downgrades=counts,
     rollout_end=st.none() | st.builds(RolloutEnd, texts, texts, counts, counts, counts),
     bootstrap_expect=counts,
     created_at_ms=counts,

@@ -13,6 +13,7 @@ from peerupgrade.core.effects import Memory
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
+    Downgrade,
     Health,
     HealthState,
     Hold,
@@ -90,6 +91,7 @@ records = built(
         returning=some_texts,
         pause=st.none() | built(Hold),
     ),
+    downgrade=st.none() | built(Downgrade, formats=st.lists(texts, max_size=2).map(tuple)),
     rollout_end=st.none() | built(RolloutEnd, skipped=some_texts),
 )
 members = built(

@@ -10,9 +10,17 @@ local found, known = member(joining.id)
 local stone = tombstone(joining.id)
 local again = known and known.token == joining.token
 
+local function downgrades(of)
+  return tonumber(of.downgrades or '0')
+end
+
 local function ahead()
-  return tonumber(memory.revision) > tonumber(record.revision)
-    or memory.acting_key > record.acting_key
+  if tonumber(memory.revision) > tonumber(record.revision) then
+    return true
+  elseif downgrades(memory) ~= downgrades(record) then
+    return downgrades(memory) > downgrades(record)
+  end
+  return memory.acting_key > record.acting_key
 end
 
 local function left_behind()
@@ -78,13 +86,26 @@ local function merge()
   end
   local merged = {}
   local newest = tonumber(memory.revision) > tonumber(record.revision) and memory or record
+  local as_often = downgrades(memory) == downgrades(record)
+  if not as_often then
+    newest = downgrades(memory) > downgrades(record) and memory or record
+  end
   for name, value in pairs(newest) do
     merged[name] = value
   end
-  merged.acting, merged.acting_key = newer('acting')
-  merged.floor, merged.floor_key = newer('floor')
+  local last = math.max(tonumber(memory.revision), tonumber(record.revision))
+  if as_often then -- else what the other one had is over
+    merged.acting, merged.acting_key = newer('acting')
+    merged.floor, merged.floor_key = newer('floor')
+  elseif tonumber(newest.revision) < last then -- everybody confirms anew: it may follow the other one
+    merged.revision = text(last + 1)
+    merged.raised_revision = merged.revision
+  end
   -- What the store lost of the shared data it lost together with the record.
   local data = record.data ~= '' and record or memory
+  if data.data_key > merged.acting_key and merged.acting ~= '' then
+    data = {data = merged.acting, data_key = merged.acting_key}
+  end
   merged.data, merged.data_key = data.data, data.data_key
   merged.epoch = text(math.max(tonumber(memory.epoch), tonumber(record.epoch)))
   merged.master = record.master

@@ -1,6 +1,6 @@
 -- write: changes records of one collection: all of them, or none.
--- Refuses who is no member any more and what was made under another acting version (R8), and a record
--- that does not have the stamp that is expected. KEYS: record, members, and the six of _data.
+-- Refuses who is no member any more and what was made under another acting version (R8), what a version
+-- that a downgrade is about to go to could not read, and a record that does not have the stamp that is expected. KEYS: record, members, and the six of _data.
 -- ARGV: id, incarnation, generation, raised revision and collection in one text with blanks between,
 -- and for each change: key, format or '' to delete, payload, milliseconds to live or 0, expected stamp
 -- or ''.
@@ -9,6 +9,29 @@ local id, incarnation, generation, raised_revision, collection =
 local refused = stale(id, incarnation, generation, raised_revision)
 if refused then
   return {'stale', refused}
+end
+
+-- A downgrade has begun, and the version that it goes to could not read what is written.
+local function is_barred()
+  local asked = redis.call('HGET', KEYS[1], 'downgrade')
+  asked = asked and asked ~= '' and cjson.decode(asked)
+  if not asked or asked.barred ~= 1 then
+    return false
+  end
+  local allowed = {[''] = true} -- to delete
+  for _, format in ipairs(asked.formats) do
+    allowed[format] = true
+  end
+  for i = 3, #ARGV, 5 do
+    if not allowed[ARGV[i]] then
+      return true
+    end
+  end
+  return false
+end
+
+if is_barred() then
+  return {'stale', 'acting'}
 end
 purge()
 for i = 2, #ARGV, 5 do

@@ -38,6 +38,7 @@ from peerupgrade.core.requests import (
     SaveStep,
     Scan,
     Seeds,
+    SetDowngrade,
     SetHold,
     SetRollout,
     TakeSlot,
@@ -46,7 +47,7 @@ from peerupgrade.core.requests import (
 from peerupgrade.core.store.admission import admit, exclude, init, leave, report, seeds
 from peerupgrade.core.store.converting import audit, convert, resolve
 from peerupgrade.core.store.data import fetch, scan, write
-from peerupgrade.core.store.decisions import claim, commit, hold, set_rollout
+from peerupgrade.core.store.decisions import claim, commit, hold, steer
 from peerupgrade.core.store.lock import execute_lock
 from peerupgrade.core.store.regression import attach
 from peerupgrade.core.store.slots import return_slot, take_slot
@@ -109,14 +110,12 @@ def _control_reply(step: Step, request: ControlRequest) -> Reply:
             return report(step, request)
         case Leave():
             return leave(step, request)
-        case Exclude() | SetHold() | ReleaseHold() | SetRollout() | TakeSlot() | ReturnSlot():
-            return _operator_reply(step, request)
         case Claim() | Commit() | SaveStep():
             return _masters_reply(step, request)
         case Attach():
             return attach(step, request)
         case _:
-            assert_never(request)
+            return _operator_reply(step, request)
 
 
 def _masters_reply(step: Step, request: Claim | Commit | SaveStep) -> Reply:
@@ -137,8 +136,8 @@ def _operator_reply(step: Step, request: OperatorRequest) -> Reply:
             return exclude(step, request)
         case SetHold() | ReleaseHold():
             return hold(step, request)
-        case SetRollout():
-            return set_rollout(step, request)
+        case SetRollout() | SetDowngrade():
+            return steer(step, request)
         case TakeSlot():
             return take_slot(step, request)
         case ReturnSlot():

@@ -11,6 +11,9 @@ is checked against that state, and before anything is converted again the store 
 every member has confirmed again (`converting.py` refuses until then). Refusing would only keep
 applications from writing for a whole quarantine.
 
+Before the acting version goes back (`Downgrade`), nothing is written any more that the older one
+could not read; what was on its way when it went back is refused by R8.
+
 An expired record is as good as gone, whether or not it has been removed yet. Every write removes a
 few that are due, so that the counters never count for long what is no more.
 """
@@ -71,6 +74,8 @@ def write(step: Step, request: Write) -> Reply:
     refused = stale(step, request.origin)
     if refused is not None:
         return refused
+    if _is_barred(step, request):
+        return Stale("acting")
     collection = step.state.collections.get(request.collection, Collection())
     purge(step, collection)
     for index, change in enumerate(request.changes):
@@ -82,6 +87,15 @@ def write(step: Step, request: Write) -> Reply:
     if collection.stamps:
         step.state.collections[request.collection] = collection
     return written
+
+
+def _is_barred(step: Step, request: Write) -> bool:
+    """A downgrade has begun, and the version that it goes to could not read what is written."""
+    record = step.state.record
+    allowed = record.formats_allowed if record is not None else None
+    if allowed is None:
+        return False
+    return any(isinstance(one, Put) and one.format not in allowed for one in request.changes)
 
 
 def _change(step: Step, collection: Collection, change: Put | Delete) -> int:

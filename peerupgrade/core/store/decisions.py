@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from peerupgrade.core.record import (
-    Hold,
-)
+from peerupgrade.core.record import ClusterRecord, Hold
 from peerupgrade.core.requests import (
     Claim,
     Claimed,
@@ -17,6 +15,7 @@ from peerupgrade.core.requests import (
     Refused,
     ReleaseHold,
     Reply,
+    SetDowngrade,
     SetHold,
     SetRollout,
     Unverified,
@@ -42,14 +41,18 @@ def hold(step: Step, request: SetHold | ReleaseHold) -> Reply:
     return Done(step.view)
 
 
-def set_rollout(step: Step, request: SetRollout) -> Reply:
-    """Write what somebody wants of a rollout, if nothing has moved since."""
+def steer(step: Step, request: SetRollout | SetDowngrade) -> Reply:
+    """Write what somebody wants of a rollout, or a downgrade, if nothing has moved since."""
     record = step.state.record
     if record is None or record.identity != step.identity:
         return Unverified(step.view)
     if request.revision != record.revision:  # R2
         return Conflict(step.view)
-    new = replace(record, rollout=request.rollout, revision=record.revision + 1)
+    if isinstance(request, SetRollout):
+        new = replace(record, rollout=request.rollout)
+    else:
+        new = replace(record, downgrade=request.downgrade)
+    new = replace(new, revision=record.revision + 1)
     step.write(new, request.kind, request.by, request.reason)
     return Done(step.view)
 
@@ -86,13 +89,9 @@ def commit(step: Step, request: Commit) -> Reply:
     if (request.revision, request.members_revision) != (record.revision, state.members_revision):
         return Conflict(step.view)
     new = request.record
-    if record.acting is not None and (new.acting is None or new.acting < record.acting):  # R3
-        return Refused("acting_lower", step.view)
-    rises = record.acting is not None and new.acting != record.acting
-    if rises and record.hold is not None:  # R22
-        return Refused("held", step.view)
-    if rises and record.stays:
-        return Refused("rollout_stays", step.view)
+    rule = _forbids(step, record, new)
+    if rule:
+        return Refused(rule, step.view)
     revision = record.revision + 1
     doubt = state.quarantine_until_ms if request.repair else record.doubt
     new = replace(new, revision=revision, epoch=record.epoch, identity=step.identity, doubt=doubt)
@@ -102,3 +101,37 @@ def commit(step: Step, request: Commit) -> Reply:
         new = replace(new, floor_revision=revision, floor_at_ms=step.now_ms)
     step.write(new, request.step, record.master, request.inputs)
     return Done(step.view)
+
+
+def _forbids(step: Step, record: ClusterRecord, new: ClusterRecord) -> str:
+    """The rule that forbids this change of the acting version; "" if none does."""
+    goes_back = new.downgrades != record.downgrades
+    if new.reached < record.reached:  # R3
+        return "acting_lower"
+    if goes_back and not _as_asked(record, new):
+        return "no_downgrade"
+    rises = record.acting is not None and new.acting != record.acting and not goes_back
+    if rises and record.hold is not None:  # R22
+        return "held"
+    if rises and record.stays:
+        return "rollout_stays"
+    allowed = record.formats_allowed if goes_back else new.formats_allowed
+    if allowed is not None and not _only_in(step, allowed):
+        return "newer_records"
+    return ""
+
+
+def _as_asked(record: ClusterRecord, new: ClusterRecord) -> bool:
+    """A downgrade goes where it was asked for, once, from where nothing newer can be written."""
+    asked = record.downgrade
+    if asked is None or not asked.barred or new.downgrade is not None:
+        return False
+    if record.acting is None or new.acting is None or new.downgrades != record.downgrades + 1:
+        return False
+    return new.acting.text == asked.version and new.acting < record.acting
+
+
+def _only_in(step: Step, formats: tuple[str, ...]) -> bool:
+    """There is no record in any other format."""
+    collections = step.state.collections.values()
+    return all(format_ in formats for one in collections for format_ in one.counts)

@@ -115,13 +115,23 @@ def _merge(step: Step, memory: ClusterRecord, node_id: str) -> None:
     assert record is not None
     if not ahead(memory, record) and memory.epoch <= record.epoch:
         return
-    newest = memory if memory.revision > record.revision else record
+    newest, other = record, memory
+    if (memory.downgrades, memory.revision) > (record.downgrades, record.revision):
+        newest, other = memory, record
+    acting, floor = newest.acting, newest.floor
+    if newest.downgrades == other.downgrades:  # else what the other one had is over
+        acting = max(filter(None, (memory.acting, record.acting)), default=None)
+        floor = max(filter(None, (memory.floor, record.floor)), default=None)
+    elif newest.revision < other.revision:  # everybody confirms anew: it may follow the other one
+        revision = other.revision + 1
+        newest = replace(newest, revision=revision, raised_revision=revision)
+    # What the store lost of the shared data it lost together with the record.
+    data = record.data if record.data is not None else memory.data
     step.state.record = replace(
         newest,
-        acting=max(filter(None, (memory.acting, record.acting)), default=None),
-        floor=max(filter(None, (memory.floor, record.floor)), default=None),
-        # What the store lost of the shared data it lost together with the record.
-        data=record.data if record.data is not None else memory.data,
+        acting=acting,
+        floor=floor,
+        data=min(filter(None, (data, acting)), default=None),
         epoch=max(memory.epoch, record.epoch),
         master=record.master,
         identity="",

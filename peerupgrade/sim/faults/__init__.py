@@ -69,4 +69,6 @@ FAULTS: Mapping[str, Fault] = {
     "hold with an end": people.hold_for_a_while,
     "excluded": people.exclude_stopped,
     "excluded by lease": people.exclude_by_lease,
+    "downgraded": people.go_back,
+    "downgraded again": people.go_back,
 }

@@ -14,7 +14,7 @@ _RARE = {
     "completed": 8,
     "rollout": 12,
     "turn": 8,
-    "withdrawn": 16,
+    "withdrawn": 24,
     "codec": 8,
     "preparation": 8,
     "init": 4,
@@ -72,6 +72,11 @@ def arm(hand: Hand) -> bool:
     Whether somebody comes there is counted by the world.
     """
     (point,) = hand.rng.choices(CRASH_POINTS, _WEIGHTS)
+    return arm_at(hand, point)
+
+
+def arm_at(hand: Hand, point: str) -> bool:
+    """The same at one of them."""
     actions = ["crash", "pause"]
     if not point.endswith(" drain"):  # waiting for operations to end cannot fail
         actions.append("fail")

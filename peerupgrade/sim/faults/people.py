@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from peerupgrade.core.acting import StepName
+from peerupgrade.core.downgrade import GoBack
 from peerupgrade.core.effects import InstalledChanged, Resign, SetAway, Stop
-from peerupgrade.core.record import Standing
-from peerupgrade.core.requests import Exclude, SetHold
+from peerupgrade.core.record import Downgrade, Standing
+from peerupgrade.core.requests import Exclude, SetDowngrade, SetHold
 from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start
 from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.core.versions import parse_version
 from peerupgrade.sim.faults.hand import Hand
+from peerupgrade.sim.faults.nodes import arm_at
 from peerupgrade.sim.orchestrator import BUDGET, Orchestrator
 from peerupgrade.sim.world import Machine
+
+_WAY_BACK = tuple(
+    f"{when} commit {step}"
+    for step in (StepName.BARRED, StepName.LOWERED, StepName.DOWNGRADE_REFUSED)
+    for when in ("before", "after")
+)
+_BLIND = 0.05  # so many of those who are refused ask the store itself
+_ASKS = 60  # so often somebody asks for a downgrade before giving up
 
 
 def upgrade(hand: Hand) -> bool:
@@ -87,6 +98,32 @@ def _taken_back(hand: Hand, machine: Machine) -> None:
     if lower and record and record.acting and record.acting <= lower:
         machine.version -= 1
     hand.world.revive(machine)
+
+
+def go_back(hand: Hand) -> bool:
+    """Somebody wants an older acting version, asks until it is allowed, and lets it rise again.
+
+    Some do not look first whether it is: then the master has to.
+    """
+    _gone_back(hand, _ASKS)
+    return hand.world.store.state.record is not None
+
+
+def _gone_back(hand: Hand, asks: int) -> None:
+    world, record = hand.world, hand.world.store.state.record
+    older = [one for one in world.versions if record and record.acting and one < record.acting]
+    version = str(hand.rng.choice(older[-2:])) if older else ""
+    if version and world.steer(GoBack(version, "operator", "slow")):
+        arm_at(hand, hand.rng.choice(_WAY_BACK))
+        hand.later(2.0, 9.0, world.release)
+        return
+    if record is not None and version and world.store.up and hand.rng.random() < _BLIND:
+        asked = Downgrade(version, "operator", "slow", 0)
+        request = SetDowngrade(record.revision, asked, "downgrade", "operator", "slow")
+        world.do(request, "operator")
+        arm_at(hand, hand.rng.choice(_WAY_BACK))
+    if asks:
+        hand.later(0.1, 1.0, lambda: _gone_back(hand, asks - 1))
 
 
 def orchestrate(hand: Hand) -> bool:
