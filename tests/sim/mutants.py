@@ -358,7 +358,7 @@ MUTANTS = [
         "turn last",
         "the master's node has its turn while others have theirs",
         ROLLOUT,
-        "if not up or (up[0].id == record.master and rollout.turns):",
+        "if not up or (rollout.turns and (up[0].id == record.master or _is_last(up[0]))):",
         "if not up:",
     ),
     Mutant(
