@@ -1,4 +1,4 @@
-"""A rollout: which member is next, when its turn is over, and what somebody may change of it.
+"""A rollout: which member is next, when its turn is over, and what the master does about it.
 
 Theory of operation: a rollout is part of the cluster record, so every node hears of it as it hears
 of a raise. The master takes a slot for a member, under its epoch, and then commits the member's
@@ -8,18 +8,15 @@ these is in the store before the next begins, so that the next master goes on fr
 
     slot taken -> turn given -> (the member works) -> slot returned -> turn ended
 
-What a person wants is decided by `steer` and written if the record has not moved since.
+What people want of it is decided in `steering`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TypeAlias, assert_never
 
 from peerupgrade.core.acting import Step, StepName
-from peerupgrade.core.admission import admission
-from peerupgrade.core.downgrade import GoBack, ask_downgrade
 from peerupgrade.core.record import (
     ClusterRecord,
     HealthState,
@@ -36,12 +33,10 @@ from peerupgrade.core.record import (
     is_down,
     is_healthy,
 )
-from peerupgrade.core.refusals import version_words
-from peerupgrade.core.requests import Outcome, ReturnSlot, SetDowngrade, SetRollout, TakeSlot
-from peerupgrade.core.strategy import CAREFUL, Changes, OnUnhealthy, Strategy
+from peerupgrade.core.requests import Outcome, ReturnSlot, TakeSlot
+from peerupgrade.core.strategy import OnUnhealthy
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.core.windows import opens_at_ms
-from peerupgrade.errors import RefusedError
 
 _BY = "rollout "
 _CANARY, _FAILURES = "canary", "failures"
@@ -384,7 +379,7 @@ def rollout_step(
         if _is_over(member, turn) and not _has_slot(snapshot, turn.node):
             rest = tuple(one for one in rollout.turns if one is not turn)
             ended = replace(rollout, turns=rest, turn_ended_at_ms=now_ms)
-            return _step(StepName.TURN_ENDED, record, ended, _said(turn, member))
+            return _step(StepName.TURN_ENDED, record, ended, said_of(turn, member))
         if has_stopped(work_on(member, turn), turn):
             step = _after_failure(snapshot, rollout, turn, now_ms)
             if step is not None:
@@ -413,7 +408,7 @@ def _after_failure(snapshot: Snapshot, rollout: Rollout, turn: Turn, now_ms: int
     """
     record, member = snapshot.record, snapshot.members[turn.node]
     assert record is not None
-    why, forward = _said(turn, member), not returns(rollout, member)
+    why, forward = said_of(turn, member), not returns(rollout, member)
     work = work_on(member, turn)
     if forward and work is not None and work.step is TurnStep.RETURN:
         retreat = _retreat(snapshot, rollout, member, why)
@@ -466,10 +461,10 @@ def _retreat(snapshot: Snapshot, rollout: Rollout, member: Member, why: str) -> 
     record, wanted = snapshot.record, rollout.strategy.on_unhealthy
     assert record is not None
     of_all = wanted is OnUnhealthy.ALL
-    if _risen(record, _all_came(snapshot, rollout) if of_all else [member]) is not None:
+    if risen(record, all_came(snapshot, rollout) if of_all else [member]) is not None:
         return None
     if of_all:
-        back = replace(_rolled_back(rollout), cause=why)
+        back = replace(rolled_back(rollout), cause=why)
         return _step(StepName.ROLLOUT_RETREATS, record, back, f"{why}; all return")
     if wanted is OnUnhealthy.NODE:
         skipped, returning = _failed(snapshot, rollout, member.id), (*rollout.returning, member.id)
@@ -480,14 +475,15 @@ def _retreat(snapshot: Snapshot, rollout: Rollout, member: Member, why: str) -> 
 
 def _failed(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:
     """It is left out by the rollout itself."""
-    return replace(_skipped(snapshot, rollout, node), failed=(*rollout.failed, node))
+    return replace(skipped(snapshot, rollout, node), failed=(*rollout.failed, node))
 
 
-def _all_came(snapshot: Snapshot, rollout: Rollout) -> list[Member]:
+def all_came(snapshot: Snapshot, rollout: Rollout) -> list[Member]:
+    """The members that got the version in this rollout."""
     return [member for member in snapshot.members.values() if _came(rollout, member)]
 
 
-def _risen(record: ClusterRecord, members: Collection[Member]) -> Member | None:
+def risen(record: ClusterRecord, members: Collection[Member]) -> Member | None:
     """One of them whose earlier version the cluster has left behind."""
     assert record.acting is not None
     for member in members:
@@ -542,7 +538,8 @@ def outcome(end: RolloutEnd) -> str:
     return "rolled back" if end.rollback else "done"
 
 
-def _said(turn: Turn, member: Member | None) -> str:
+def said_of(turn: Turn, member: Member | None) -> str:
+    """What the member of a turn says of its step, in words."""
     work = work_on(member, turn)
     if work is None:
         return f"{turn.node}: no member any more"
@@ -609,259 +606,49 @@ def slots_after(snapshot: Snapshot, request: TakeSlot | ReturnSlot, now_ms: int)
     return replace(snapshot, slots=slots)
 
 
-# --- what people do -------------------------------------------------------------------------------
+# --- changes of a rollout -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Bring every member to a version, but for those in `skip`.
-
-    `lowest`: the lowest version that it supports; "": as members say that have it.
-    """
-
-    version: str
-    by: str
-    reason: str = ""
-    strategy: Strategy = CAREFUL
-    skip: tuple[str, ...] = ()
-    lowest: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Let it go on in another way."""
-
-    changes: Changes
-    by: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """No further turn begins."""
-
-    by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Turns begin again."""
-
-    by: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Let the step run again that failed on a member; the rollout goes on."""
-
-    node: str
-    by: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """A member keeps what it has; if it is down, it comes back with that. The rollout goes on."""
-
-    node: str
-    by: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """No further turn begins, and the members whose turn it is come back with what they have.
-
-    `rollback`: then all that got the version return to what they had, the last one first.
-    """
-
-    by: str
-    reason: str = ""
-    rollback: bool = False
-
-
-Steering: TypeAlias = Start | Change | Pause | Resume | Retry | Skip | Abort | GoBack
-
-
-def steer(snapshot: Snapshot, asked: Steering) -> SetRollout | SetDowngrade:
-    """What is to be written.
-
-    Args:
-        snapshot: of the store, verified.
-        asked: what somebody wants.
-
-    Raises:
-        RefusedError: it cannot be done as things are.
-        KeyError: there is no member of this name.
-        VersionError: the version cannot be read.
-    """
-    if isinstance(asked, GoBack):
-        return ask_downgrade(snapshot, asked)
-    record = snapshot.record
-    if record is None or record.acting is None:
-        raise RefusedError(
-            "the cluster has not formed yet", rule="forming", hint="peerupgrade why says why"
-        )
-    if isinstance(asked, Start):
-        rollout, kind = _started(snapshot, record, asked), f"rollout to {asked.version}"
-    elif record.rollout is None:
-        raise RefusedError(
-            "no rollout is under way", rule="no_rollout", hint="peerupgrade upgrade start VERSION"
-        )
-    else:
-        rollout, kind = _changed(snapshot, record.rollout, asked)
-    return SetRollout(record.revision, rollout, kind, asked.by, asked.reason)
-
-
-def _started(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout:
-    version = parse_version(asked.version)
-    if record.rollout is not None:
-        raise RefusedError(
-            f"a rollout to {record.rollout.version} is under way",
-            rule="rollout_under_way",
-            hint="peerupgrade upgrade status shows it; upgrade abort ends it",
-        )
-    assert record.acting is not None
-    assert record.floor is not None
-    if version < record.floor:
-        raise RefusedError(
-            f"the cluster acts at {record.floor}, which is newer than {version}",
-            rule="installed_below_acting",
-            hint=f"give {record.floor} or newer",
-        )
-    if all(member.installed >= version for member in snapshot.members.values()):
-        raise RefusedError(
-            f"every member has {version} or newer",
-            rule="nothing_to_do",
-            hint="peerupgrade members lists what they have",
-        )
-    _check_supported(snapshot, record, version, asked.lowest)
-    id_ = f"{record.epoch}.{record.revision + 1}"
-    rollout = Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms)
-    for name in asked.skip:
-        rollout = _skipped(snapshot, rollout, name)
-    return replace(rollout, strategy=asked.strategy)
-
-
-def _check_supported(
-    snapshot: Snapshot, record: ClusterRecord, version: Version, lowest: str
-) -> None:
-    """A member that came back with it would not serve: better not to take it down."""
-    said = [one.lowest for one in snapshot.members.values() if one.installed == version]
-    known = parse_version(lowest) if lowest else max(said, default=None)
-    if known is None:
-        return
-    rule = admission(record, version, known, is_member=True).rule
-    if rule in ("lowest_above_acting", "lowest_above_data"):
-        message, hint = version_words(rule, record, f"a node with {version}", version, known)
-        raise RefusedError(message, rule=rule, hint=hint)
-
-
-def _changed(
-    snapshot: Snapshot, rollout: Rollout, asked: Change | Pause | Resume | Retry | Skip | Abort
-) -> tuple[Rollout, str]:
-    match asked:
-        case Change():
-            strategy = replace(rollout.strategy, **asked.changes)
-            return replace(rollout, strategy=strategy), "rollout changed"
-        case Pause():
-            pause = Hold(asked.by, asked.reason, snapshot.now_ms)
-            return replace(rollout, pause=pause), "rollout paused"
-        case Resume():
-            return _resumed(snapshot, rollout), "rollout resumed"
-        case Retry():
-            return _retried(snapshot, rollout, asked.node), f"retry of {asked.node}"
-        case Skip():
-            return _skipped(snapshot, rollout, asked.node), f"{asked.node} skipped"
-        case Abort():
-            return _aborted(snapshot, rollout, asked)
-        case _:
-            assert_never(asked)
-
-
-def _aborted(snapshot: Snapshot, rollout: Rollout, asked: Abort) -> tuple[Rollout, str]:
-    if not asked.rollback:
-        return replace(_given_up(rollout), aborted=1), "rollout aborted"
-    record = snapshot.record
-    assert record is not None
-    risen = _risen(record, _all_came(snapshot, rollout))
-    if risen is not None:
-        assert risen.work is not None
-        raise RefusedError(
-            f"{risen.id} had {risen.work.before}, and the cluster acts at {record.acting} by now",
-            rule="acting_risen",
-            hint="what others have written since, the older version may not understand: roll"
-            " out a newer version instead; upgrade abort leaves every node as it is",
-        )
-    return _rolled_back(rollout), "rollout rolled back"
-
-
-def _given_up(rollout: Rollout) -> Rollout:
+def given_up(rollout: Rollout) -> Rollout:
     """Everybody in its turn comes back."""
     turns = tuple(replace(turn, given_up=1) for turn in rollout.turns)
     return replace(rollout, turns=turns, pause=None)
 
 
-def _rolled_back(rollout: Rollout) -> Rollout:
-    return replace(_given_up(rollout), rollback=1)
+def rolled_back(rollout: Rollout) -> Rollout:
+    """Every member that got the version returns to what it had."""
+    return replace(given_up(rollout), rollback=1)
 
 
-def _resumed(snapshot: Snapshot, rollout: Rollout) -> Rollout:
-    if rollout.pause is None:
-        raise RefusedError(
-            "the rollout is not paused", rule="no_pause", hint="peerupgrade why says what it awaits"
-        )
-    for turn in rollout.turns:
-        if has_stopped(work_on(snapshot.members.get(turn.node), turn), turn):
-            raise RefusedError(
-                f"{turn.node} has not got through: {_said(turn, snapshot.members[turn.node])}",
-                rule="turn_stopped",
-                hint=f"peerupgrade upgrade retry {turn.node}, or upgrade skip {turn.node}",
-            )
-    for member, why in worse(snapshot):
-        raise RefusedError(
-            why,
-            rule="unhealthy",
-            hint=f"mend it, or: peerupgrade upgrade skip {member.id}, or upgrade abort --rollback",
-        )
-    resumed = replace(rollout, pause=None, failed=())
-    if lacking(snapshot):
-        return resumed
-    return replace(resumed, turn_ended_at_ms=snapshot.now_ms)  # it bakes anew
+def skipped(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:
+    """A member keeps what it has, or comes back with it.
 
-
-def _retried(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:
-    turn = rollout.turn_of(node)
-    if turn is None or not has_stopped(work_on(snapshot.members.get(node), turn), turn):
-        _check_member(snapshot, rollout, node)
-        raise RefusedError(
-            f"no step has failed on {node}",
-            rule="nothing_to_retry",
-            hint="peerupgrade upgrade status shows what each member does",
-        )
-    return _with_turn(_without_its_pause(rollout, node), replace(turn, attempt=turn.attempt + 1))
-
-
-def _skipped(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:
-    _check_member(snapshot, rollout, node)
+    Raises:
+        KeyError: there is no such member.
+    """
+    check_member(snapshot, rollout, node)
     turn, skipped = rollout.turn_of(node), tuple(sorted({*rollout.skipped, node}))
-    rollout = replace(_without_its_pause(rollout, node), skipped=skipped)
-    return rollout if turn is None else _with_turn(rollout, replace(turn, given_up=1))
+    rollout = replace(without_its_pause(rollout, node), skipped=skipped)
+    return rollout if turn is None else with_turn(rollout, replace(turn, given_up=1))
 
 
-def _without_its_pause(rollout: Rollout, node: str) -> Rollout:
+def without_its_pause(rollout: Rollout, node: str) -> Rollout:
     """The pause that began because a step failed on that member is over; a person's is not."""
     its = rollout.pause is not None and rollout.pause.by == node
     return replace(rollout, pause=None) if its else rollout
 
 
-def _check_member(snapshot: Snapshot, rollout: Rollout, node: str) -> None:
+def check_member(snapshot: Snapshot, rollout: Rollout, node: str) -> None:
+    """Refuse a name that nobody has.
+
+    Raises:
+        KeyError: there is no such member.
+    """
     if node not in snapshot.members and rollout.turn_of(node) is None:
         raise KeyError(node)
 
 
-def _with_turn(rollout: Rollout, turn: Turn) -> Rollout:
+def with_turn(rollout: Rollout, turn: Turn) -> Rollout:
+    """The turn of this member is now this one."""
     turns = tuple(turn if one.node == turn.node else one for one in rollout.turns)
     return replace(rollout, turns=turns)

@@ -35,16 +35,7 @@ from peerupgrade.core.requests import (
     SetHold,
     TakeSlot,
 )
-from peerupgrade.core.rollout import (
-    Abort,
-    Change,
-    Pause,
-    Resume,
-    Retry,
-    Skip,
-    Start,
-    Steering,
-)
+from peerupgrade.core.steering import Abort, Change, Pause, Resume, Retry, Skip, Start, Steering
 from peerupgrade.core.strategy import Changes, OnUnhealthy, Strategy, changes_of
 from peerupgrade.core.versions import parse_version, supported
 from peerupgrade.errors import ConfigError, DataError, RefusedError, UnavailableError

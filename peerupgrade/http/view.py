@@ -14,8 +14,8 @@ from peerupgrade.core.gossip.view import GossipView
 from peerupgrade.core.record import ClusterRecord, Snapshot
 from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import OperatorRequest, Reply, Resolve
-from peerupgrade.core.rollout import Steering
 from peerupgrade.core.status import NodeStatus
+from peerupgrade.core.steering import Steering
 from peerupgrade.ports import Traffic
 
 

@@ -53,8 +53,8 @@ from peerupgrade.core.requests import (
     SetHold,
     TakeSlot,
 )
-from peerupgrade.core.rollout import Steering, steer
 from peerupgrade.core.status import NodeStatus, local_blockers, node_status
+from peerupgrade.core.steering import Steering, steer
 from peerupgrade.core.versions import Version, parse_version, supported
 from peerupgrade.data.collection import Access, Collection
 from peerupgrade.data.latency import Latency

@@ -7,7 +7,7 @@ from peerupgrade.core.effects import Memory
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.membership import NodeState
 from peerupgrade.core.requests import Exclude, Outcome, Refused, ReleaseHold, Resolve, ReturnSlot
-from peerupgrade.core.rollout import Change, Resume, Retry
+from peerupgrade.core.steering import Change, Resume, Retry
 from peerupgrade.core.store import snapshot
 from peerupgrade.core.windows import ALWAYS
 from peerupgrade.sim.application import COLLECTION

@@ -65,7 +65,7 @@ from peerupgrade.core.requests import (
     Request,
     SetHold,
 )
-from peerupgrade.core.rollout import Steering, steer
+from peerupgrade.core.steering import Steering, steer
 from peerupgrade.core.store import snapshot
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.errors import RefusedError

@@ -16,7 +16,7 @@ from peerupgrade.core.record import (
     Work,
     WorkState,
 )
-from peerupgrade.core.rollout import Abort, Change, Pause, Resume, Retry, Skip, Start
+from peerupgrade.core.steering import Abort, Change, Pause, Resume, Retry, Skip, Start
 from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.errors import ExitCode
 from tests.http.fake_node import MEMBERS, NOW_MS, RECORD

@@ -21,21 +21,14 @@ from peerupgrade.core.record import (
 )
 from peerupgrade.core.requests import Commit, Conflict, Done, Outcome, ReturnSlot, TakeSlot
 from peerupgrade.core.rollout import (
-    Abort,
-    Change,
-    Pause,
-    Resume,
-    Retry,
-    Skip,
-    Start,
     hands_over,
     lacking,
     next_member,
     rollout_step,
     rollout_view,
     slot_request,
-    steer,
 )
+from peerupgrade.core.steering import Abort, Change, Pause, Resume, Retry, Skip, Start, steer
 from peerupgrade.core.store import StoreState, execute
 from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.errors import RefusedError

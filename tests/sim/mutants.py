@@ -31,6 +31,7 @@ ROSTER = "peerupgrade.core.gossip.roster"
 HEALTH = "peerupgrade.core.health"
 DOWNGRADE = "peerupgrade.core.downgrade"
 ROLLOUT, TURN = "peerupgrade.core.rollout", "peerupgrade.core.turn"
+STEERING = "peerupgrade.core.steering"
 DATA, CONVERTING = "peerupgrade.core.store.data", "peerupgrade.core.store.converting"
 
 
@@ -196,8 +197,8 @@ MUTANTS = [
     Mutant(
         "turn risen",
         "members return below what the cluster acts at",
-        ROLLOUT,
-        "    if risen is not None:\n        assert",
+        STEERING,
+        "    if behind is not None:\n        assert",
         "    if False:\n        assert",
     ),
     Mutant(
@@ -329,7 +330,7 @@ MUTANTS = [
     Mutant(
         "turn serve",
         "a version is rolled out that would not serve",
-        ROLLOUT,
+        STEERING,
         'if rule in ("lowest_above_acting", "lowest_above_data"):',
         "if False:",
     ),

@@ -19,16 +19,7 @@ from peerupgrade.core.requests import (
     SetHold,
     TakeSlot,
 )
-from peerupgrade.core.rollout import (
-    Abort,
-    Change,
-    Pause,
-    Resume,
-    Retry,
-    Skip,
-    Start,
-    steer,
-)
+from peerupgrade.core.steering import Abort, Change, Pause, Resume, Retry, Skip, Start, steer
 from peerupgrade.core.store import snapshot
 from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.errors import RefusedError

@@ -7,7 +7,7 @@ from peerupgrade.core.downgrade import GoBack
 from peerupgrade.core.effects import InstalledChanged, Resign, SetAway, Stop
 from peerupgrade.core.record import Downgrade, Standing
 from peerupgrade.core.requests import Exclude, SetDowngrade, SetHold
-from peerupgrade.core.rollout import Abort, Pause, Resume, Retry, Skip, Start
+from peerupgrade.core.steering import Abort, Pause, Resume, Retry, Skip, Start
 from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.core.versions import parse_version
 from peerupgrade.sim.faults.hand import Hand
