@@ -95,6 +95,7 @@ def _follow(client: Client, before: int) -> tuple[Json, bool]:
     while True:
         cluster = client.get("/v1/cluster")
         went = cluster["downgrades"] > before
-        if cluster["settled"] if went else cluster["downgrade"] is None:
+        over = cluster["settled"] if went else cluster["downgrade"] is None
+        if cluster["live"] and over:  # else it is what was known last
             return cluster, went
         time.sleep(_AGAIN_S)

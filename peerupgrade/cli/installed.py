@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from peerupgrade.cli.programs import run_program
 from peerupgrade.cli.sources import Extra
 from peerupgrade.core.versions import parse_version
-from peerupgrade.errors import ConfigError
+from peerupgrade.errors import ConfigError, PeerUpgradeError
+
+ReadVersion: TypeAlias = Callable[[], Awaitable[str] | str]
 
 _COMMAND_TIMEOUT_S = 10.0
 
 
-async def read_version(
-    extra: Extra, installed: str, otherwise: Callable[[], Awaitable[str] | str] | None = None
-) -> str:
+async def read_version(extra: Extra, installed: str, otherwise: ReadVersion | None = None) -> str:
     """The installed version, from wherever it is to be read; read anew at each call.
 
     Args:
@@ -33,8 +34,7 @@ async def read_version(
     elif installed:
         text = installed
     elif otherwise is not None:
-        found = otherwise()
-        text = await found if inspect.isawaitable(found) else found
+        text = await _read_otherwise(otherwise)
     else:
         raise ConfigError(
             "the installed version is not known",
@@ -42,6 +42,20 @@ async def read_version(
             " --steps that can read it",
         )
     return str(parse_version(text))
+
+
+async def _read_otherwise(otherwise: ReadVersion) -> str:
+    """By the code of somebody else, which may raise anything."""
+    try:
+        found = otherwise()
+        return await found if inspect.isawaitable(found) else found
+    except PeerUpgradeError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"the installed version cannot be read: {type(error).__name__}: {error}",
+            hint="mend the ready-made steps that read it, or give --installed-command CMD",
+        ) from error
 
 
 def _of_package(name: str) -> str:

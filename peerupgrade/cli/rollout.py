@@ -292,8 +292,12 @@ def _follow(target: Target, answer: Json) -> int:
     told = ""
     while True:
         rollout = answer["rollout"]
-        if rollout is None or _undecided(answer):
+        if answer["live"] and (rollout is None or _undecided(answer)):
             break
+        if rollout is None:  # what was known last; the store is asked again
+            time.sleep(_AGAIN_S)
+            answer = _again(target, answer)
+            continue
         line = _line(answer)
         if line != told:
             told = line
@@ -304,8 +308,15 @@ def _follow(target: Target, answer: Json) -> int:
         print_json(answer)
     else:
         _print(answer)
-    done = answer["ended"] is not None and answer["ended"]["outcome"] != "aborted"
-    return ExitCode.OK if rollout is None and done else ExitCode.NOT_SETTLED
+    done = rollout is None and _as_wanted(answer["ended"])
+    return ExitCode.OK if done else ExitCode.NOT_SETTLED
+
+
+def _as_wanted(ended: Json | None) -> bool:
+    """It brought the version, or somebody wanted it back; not if it went back by itself."""
+    if ended is None:
+        return False
+    return ended["outcome"] == "done" or (ended["outcome"] == "rolled back" and not ended["cause"])
 
 
 def _again(target: Target, known: Json) -> Json:

@@ -170,11 +170,11 @@ def is_spent(rollout: Rollout) -> bool:
 
 
 def unhealthy(snapshot: Snapshot) -> list[Member]:
-    """The members whose probes fail, or say nothing yet, but for those that are left out."""
-    record = snapshot.record
-    skipped = record.rollout.skipped if record is not None and record.rollout is not None else ()
+    """The members whose probes fail, or say nothing yet, but for those that somebody left out."""
+    rollout = snapshot.record.rollout if snapshot.record is not None else None
+    left_out = set(rollout.skipped) - set(rollout.failed) if rollout is not None else set()
     members = snapshot.members.values()
-    return [one for one in members if not is_healthy(one.health) and one.id not in skipped]
+    return [one for one in members if not is_healthy(one.health) and one.id not in left_out]
 
 
 def rollout_budget(snapshot: Snapshot) -> int:
@@ -495,7 +495,7 @@ def risen(record: ClusterRecord, members: Collection[Member]) -> Member | None:
 def _paused_for_a_look(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Step | None:
     record, strategy = snapshot.record, rollout.strategy
     assert record is not None
-    if strategy.canary and not _canaries_left(snapshot, rollout):
+    if strategy.canary and rollout.pause is None and not _canaries_left(snapshot, rollout):
         why = f"{strategy.canary} members have {rollout.version}: look at them, then resume"
         looked = replace(rollout, strategy=replace(strategy, canary=0))
         return _paused(record, looked, _CANARY, why, now_ms)
@@ -616,8 +616,8 @@ def given_up(rollout: Rollout) -> Rollout:
 
 
 def rolled_back(rollout: Rollout) -> Rollout:
-    """Every member that got the version returns to what it had."""
-    return replace(given_up(rollout), rollback=1)
+    """Every member that got the version returns to what it had, those that were left out, too."""
+    return replace(given_up(rollout), rollback=1, skipped=(), failed=())
 
 
 def skipped(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:

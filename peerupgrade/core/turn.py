@@ -28,7 +28,7 @@ from peerupgrade.core.record import (
     WorkState,
     is_healthy,
 )
-from peerupgrade.core.versions import parse_version
+from peerupgrade.core.versions import Version, parse_version
 
 _ORDER = tuple(TurnStep)
 _NOTE_CHARS_MAX = 500
@@ -110,9 +110,7 @@ class Walker:
         return [Emit("turn", f"from {work.before} to {work.version}"), *self._save(work)]
 
     def _is_installed(self, work: Work) -> bool:
-        installed, version = self.membership.config.installed, parse_version(work.version)
-        back = version < parse_version(work.before)
-        return installed == version if back else installed >= version
+        return has_got(self.membership.config.installed, work.version, work.before)
 
     # --- one step after the other -----------------------------------------------------------------
 
@@ -216,6 +214,12 @@ class Walker:
         comes_back = work.step is TurnStep.RETURN and work.state is WorkState.RUNS
         begun = self.prober.begin() if comes_back else []  # the program may be another one now
         return [*begun, *self.membership.remember_work(work)]
+
+
+def has_got(installed: Version, version: str, before: str) -> bool:
+    """Whether what is installed is what a turn gives: newer will do, but not on the way back."""
+    wanted = parse_version(version)
+    return installed == wanted if wanted < parse_version(before) else installed >= wanted
 
 
 def _key(work: Work) -> tuple[str, TurnStep, int]:

@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from peerupgrade.core.effects import Order, StepOutcome
 from peerupgrade.core.record import TurnStep
+from peerupgrade.core.turn import has_got
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.errors import ConfigError
 
@@ -155,7 +156,7 @@ class TurnSteps:
             case TurnStep.INSTALL:
                 versions = await self.read()
                 installed = parse_version(versions[0]) if versions else self._installed
-                return installed >= parse_version(context.version)
+                return has_got(installed, context.version, context.before)
             case TurnStep.RESTART:  # this process is the program, and has started since
                 return True if self._read is None else None
             case TurnStep.VERIFY:  # it changes nothing

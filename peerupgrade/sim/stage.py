@@ -79,6 +79,7 @@ from peerupgrade.core.requests import (
     Request,
     Subscribed,
 )
+from peerupgrade.core.turn import has_got
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.sim.servers import SimLockServer, SimStore
 
@@ -406,7 +407,8 @@ class Stage:
         """It was run, or looked at: then only an installed version can be seen."""
         outcome, version = host.step_ends, parse_version(order.work.version)
         if order.look:
-            seen = StepOutcome.DONE if host.installed >= version else StepOutcome.NOT_DONE
+            done = has_got(host.installed, order.work.version, order.work.before)
+            seen = StepOutcome.DONE if done else StepOutcome.NOT_DONE
             outcome = seen if order.work.step is TurnStep.INSTALL else StepOutcome.UNKNOWN
         elif outcome is StepOutcome.DONE:
             self._happened.ended.append((host.name, order))

@@ -143,6 +143,7 @@ def test_without_a_rollout_the_last_one_is_shown(node, run):
     [
         (RolloutEnd("4.12", "2.0", 1, 2), ExitCode.OK),
         (RolloutEnd("4.12", "2.0", 1, 2, rollback=1), ExitCode.OK),
+        (RolloutEnd("4.12", "2.0", 1, 2, rollback=1, cause="n1: 503"), ExitCode.NOT_SETTLED),
         (RolloutEnd("4.12", "2.0", 1, 2, aborted=1), ExitCode.NOT_SETTLED),
     ],
 )

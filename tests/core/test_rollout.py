@@ -702,3 +702,30 @@ def test_the_store_takes_no_raise_that_a_rollout_forbids(changes):
     assert (reply.rule, state.record) == ("rollout_stays", kept)
     state.record = replace(kept, rollout=rollout())
     assert isinstance(execute(state, commit, NOW_MS, "server")[0], Done)
+
+
+def test_a_member_that_the_rollout_left_out_and_that_is_unhealthy_spends_the_budget():
+    ill = brought("a", health=health())
+    left_out = rollout(failures=1, skipped=("a",), failed=("a",))
+    assert next_member(view(ill, member("b"), rollout=left_out), NOW_MS) is None
+    by_somebody = replace(left_out, failed=())
+    assert next_member(view(ill, member("b"), rollout=by_somebody), NOW_MS).id == "b"
+
+
+def test_a_rollback_returns_the_member_that_failed_on_the_new_version_too():
+    failed = rollout(failures=1, skipped=("a",), failed=("a",))
+    shown = view(brought("a"), brought("b"), member("c"), rollout=failed)
+    back = steer(shown, Abort("ann", "slow", rollback=True)).rollout
+    left = lacking(view(*shown.members.values(), rollout=back))
+    assert {one.id for one in left} == {"a", "b"}
+    skipped = steer(view(*shown.members.values(), rollout=back), Skip("b", "ann")).rollout
+    assert [one.id for one in lacking(view(*shown.members.values(), rollout=skipped))] == ["a"]
+
+
+def test_a_canary_does_not_take_the_place_of_a_persons_pause():
+    pause = Hold("ann", "freeze until Monday", 1)
+    shown = view(brought("a"), member("b"), rollout=rollout(canary=1, pause=pause))
+    assert rollout_step(shown, NOW_MS, ()) is None
+    resumed = replace(shown.record.rollout, pause=None)
+    step = rollout_step(view(*shown.members.values(), rollout=resumed), NOW_MS, ())
+    assert step.record.rollout.pause.by == "canary"

@@ -57,6 +57,16 @@ async def test_what_can_be_seen_of_a_step_without_help(step, installed, seen):
 
 
 @pytest.mark.parametrize(
+    ("installed", "seen"), [("2.0", StepOutcome.NOT_DONE), ("1.0", StepOutcome.DONE)]
+)
+async def test_on_the_way_back_only_the_older_version_is_an_install_that_was_done(installed, seen):
+    steps = turns(installed)
+    steps.register("install", lambda _: None, None)
+    back = Order(Work("1.2", "1.0", "2.0", TurnStep.INSTALL), look=True)
+    assert await steps.run(back) == (seen, "")
+
+
+@pytest.mark.parametrize(
     ("answer", "seen"),
     [(True, StepOutcome.DONE), (False, StepOutcome.NOT_DONE), (None, StepOutcome.UNKNOWN)],
 )

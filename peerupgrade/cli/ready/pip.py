@@ -77,7 +77,9 @@ class Pip:
             said = ran.output.splitlines()
             raise ConfigError(
                 f"pip install {wanted} failed with status {ran.status} in {self._venv}",
-                hint=said[-1] if said else "it said nothing",
+                hint=(said[-1] if said else "it said nothing")
+                + f"; until pip gets through, what was before counts as installed: who mends the"
+                f" environment by hand removes {self._unfinished}",
             )
         self._unfinished.unlink()
         return f"{wanted} in {self._venv}"
