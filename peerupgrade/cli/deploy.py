@@ -52,6 +52,8 @@ def _does(entry: Json) -> str:
             return "serves"
         case "standby", "forming":
             return "stands by until the cluster has formed"
+        case "standby", "downgrade_unconfirmed":
+            return "stands by until all have confirmed the downgrade"
         case "standby", _:
             return "stands by: it counts, and does not operate"
         case _:

@@ -276,7 +276,7 @@ def _after_raise(
     if not record.settled:
         if settle_blockers(snapshot):
             return None
-        settled = replace(record, settled_revision=record.raised_revision)
+        settled = replace(record, settled_revision=record.raised_revision, downgraded_from=None)
         return Step(StepName.SETTLED, settled)
     if record.data != record.acting:
         # No need to check this again in the commit (R2): older records only get fewer now (R8).

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from peerupgrade.core.record import ClusterRecord, Standing
 from peerupgrade.core.versions import Version
 
+# What they wait for comes by itself: even a newcomer stands by, and serves without a restart.
+WAITING_RULES = ("forming", "downgrade_unconfirmed")
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -40,7 +43,7 @@ def admission(
         return Entry(rule, Standing.SERVING)
     if rule == "installed_below_acting":  # it could never serve again: nothing goes back
         return Entry(rule, None)
-    stands_by = is_member or rule == "forming"  # R25
+    stands_by = is_member or rule in WAITING_RULES  # R25
     return Entry(rule, Standing.STANDBY if stands_by else None)
 
 
@@ -57,4 +60,6 @@ def _rule(record: ClusterRecord | None, installed: Version, lowest: Version) -> 
         return "lowest_above_acting"
     if lowest > record.data:
         return "lowest_above_data"  # R14
+    if record.downgraded_from is not None and installed < record.downgraded_from:
+        return "downgrade_unconfirmed"  # R13
     return ""

@@ -7,7 +7,8 @@ that has run, no member that does not support the older one. So it begins from a
 which nothing is under way, and in two steps, like a raise:
 
     barred   no record in a newer format was found in this commit, and none can be written from here
-    lowered  acting := target; everybody switches, and confirms (R13)
+    lowered  acting := target; everybody switches, and confirms (R13); until then nothing serves
+             that does not support the version it came from
 
 Between the two the replicas confirm, so that no failover brings a newer record back that had been
 removed. The commit that lowers the acting version also holds it: the newer software is still
@@ -203,5 +204,6 @@ def lowered(record: ClusterRecord, target: Version, now_ms: int) -> ClusterRecor
         data=min(record.data, target),
         downgrade=None,
         downgrades=record.downgrades + 1,
+        downgraded_from=record.acting,
         hold=Hold(asked.by, f"downgraded from {record.acting}: {asked.reason}", now_ms),
     )

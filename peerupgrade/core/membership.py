@@ -297,6 +297,9 @@ class Membership:
         unable = self._unable(record) if record is not None and self.operating else ""
         if supports_less and not unable:  # R20: the cluster may have gone back, unheard of here
             unable = f"it supports nothing below {lowest} any more, and asks the store first"
+        back_from = record.downgraded_from if record is not None else None
+        if back_from is not None and installed < back_from and not unable:  # some may operate there
+            unable = f"not all have confirmed the downgrade from {back_from} here"
         effects = self._suspend(NodeState.SUSPENDED, unable) if unable else []
         return effects + self.step(now)
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from peerupgrade.core.admission import Entry, admission
+from peerupgrade.core.admission import WAITING_RULES, Entry, admission
 from peerupgrade.core.blockers import Blocker, Code, hold_ended, raise_blockers
 from peerupgrade.core.progress import Progress, has_steps, progress_to
 from peerupgrade.core.record import (
@@ -306,7 +306,7 @@ def _version_blockers(
     """What admission would say to a member that gets the version; `waits`: there is one."""
     rule = admission(record, version, lowest, is_member=True).rule
     too_old = rule in ("installed_below_acting", "installed_below_floor")
-    if rule in ("", "forming") or not (too_old or waits):
+    if rule in ("", *WAITING_RULES) or not (too_old or waits):
         return []
     code = Code.OLDER_VERSION if too_old else Code.LOWEST_SUPPORTED
     evidence, remedy = version_words(rule, record, f"a node with {version}", version, lowest)

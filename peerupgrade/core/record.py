@@ -242,6 +242,7 @@ class ClusterRecord:
     rollout_end: RolloutEnd | None = None
     downgrade: Downgrade | None = None
     downgrades: int = 0  # how often the acting version went back, see `reached`
+    downgraded_from: Version | None = None  # until all have confirmed: some may still operate at it
     bootstrap_expect: int = 1
     created_at_ms: int = 0
     identity: str = ""  # the server process that this record was last verified on

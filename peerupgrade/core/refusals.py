@@ -12,6 +12,7 @@ VERSION_RULES = (
     "installed_below_floor",
     "lowest_above_acting",
     "lowest_above_data",
+    "downgrade_unconfirmed",
 )
 
 
@@ -116,6 +117,14 @@ def version_words(
                 f" cluster acts at {acting}",
                 f"install a version that still supports {acting}, or bring the cluster to"
                 f" {lowest} first",
+            )
+        case "downgrade_unconfirmed":
+            newest = record.downgraded_from if record else None
+            return (
+                f"{who} stands by: installed {installed}, and some members may still operate at"
+                f" {newest}, from which the cluster went back to {acting}",
+                "wait until all have confirmed (peerupgrade why names who has not): it then serves"
+                " by itself",
             )
         case _:
             return (

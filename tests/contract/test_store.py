@@ -860,10 +860,26 @@ async def went_back(stage):
     """A cluster that acted at 2.0, and acts at 1.0 now."""
     await formed(stage, V2, admit(installed=V2))
     await stage.call(commit(stage, downgrade=BARRED))
-    await told(stage, commit(stage, **acting(V1), downgrade=None, downgrades=1), Done)
+    how = {**acting(V1), "downgrade": None, "downgrades": 1, "downgraded_from": V2}
+    await told(stage, commit(stage, **how), Done)
 
 
 class TestDowngrade:
+    @pytest.mark.asyncio
+    async def test_older_software_stands_by_until_all_have_confirmed(self, stage):
+        await went_back(stage)
+        older = (admit(token="a2", earlier=("a1",)), admit("b", "b1", V11))
+        for request in older:
+            await told(stage, request, Admitted, "downgrade_unconfirmed")
+            assert stage.state.members[request.id].standing is Standing.STANDBY
+        await told(stage, admit("c", "c1", V2), Admitted, "")
+        await told(stage, admit("d", "d1", V11, V11), Refused, "lowest_above_acting")
+        await told(stage, commit(stage, downgraded_from=None), Done)
+        for request in older:
+            again = replace(request, number=next(numbers))
+            await told(stage, again, Admitted, "")
+            assert stage.state.members[request.id].standing is Standing.SERVING
+
     @pytest.mark.asyncio
     async def test_is_asked_for_if_the_record_has_not_moved(self, stage):
         asked = replace(BARRED, formats=(), barred=0)
@@ -926,6 +942,7 @@ class TestDowngrade:
         record = stage.state.record
         assert (record.reached, record.floor, record.data) == ((1, V1.key), V1, V1)
         assert record.revision == record.raised_revision > memory.revision
+        assert record.downgraded_from == V2  # some may follow what the store did meanwhile
 
     @pytest.mark.asyncio
     async def test_is_not_taken_back_by_who_remembers_what_was_before(self, stage):
@@ -1344,7 +1361,8 @@ class Sequence:
         record = self.state.record or self.records[0]
         times = record.downgrades + self.draw(st.sampled_from([1, 1, 1, 0, 2]))
         kept = self.draw(st.sampled_from([None, None, BARRED]))
-        record = replace(record, **acting(V1), downgrade=kept, downgrades=times)
+        how = {**acting(V1), "downgraded_from": self.draw(st.sampled_from([None, V2]))}
+        record = replace(record, **how, downgrade=kept, downgrades=times)
         revision = (record.revision, self.state.members_revision)
         return Commit(
             self.state.master_token or "m1", record.epoch, *revision, record, "step", "inputs"

@@ -92,6 +92,7 @@ def test_it_bars_then_lowers_and_holds():
     lowered = step.record
     assert (lowered.acting, lowered.floor, lowered.data) == (V("1.0"),) * 3
     assert (lowered.downgrades, lowered.downgrade) == (1, None)
+    assert lowered.downgraded_from == V("2.0")
     assert lowered.hold == Hold("ann", "downgraded from 2.0: it is slow", now.now_ms)
     assert ahead(lowered, now.record)
     assert not ahead(now.record, lowered)

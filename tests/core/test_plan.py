@@ -329,6 +329,7 @@ def test_a_rehearsal_times_better_and_what_fails_in_it_stands_in_the_way():
 
 RAISING = record(floor=V("2.0"))
 CONVERTING = record("2.0", data=V("1.0"))
+WENT_BACK = record("1.0", downgraded_from=V("2.0"))
 # the record, installed, lowest -> rule, a newcomer's standing, a member's
 ENTRIES = [
     (None, "1.0", "0", "forming", STANDBY, STANDBY),
@@ -343,6 +344,9 @@ ENTRIES = [
     (CONVERTING, "3.0", "2.0", "lowest_above_data", None, STANDBY),
     (CONVERTING, "3.0", "2.5", "lowest_above_acting", None, STANDBY),
     (CONVERTING, "3.0", "1.0", "", SERVING, SERVING),
+    (WENT_BACK, "1.5", "1.0", "downgrade_unconfirmed", STANDBY, STANDBY),
+    (WENT_BACK, "1.5", "1.5", "lowest_above_acting", None, STANDBY),
+    (WENT_BACK, "2.0", "1.0", "", SERVING, SERVING),
 ]
 
 

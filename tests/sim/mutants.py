@@ -76,6 +76,20 @@ MUTANTS = [
         "if new.acting != record.acting and new.downgrades == record.downgrades:",
     ),
     Mutant(
+        "R13d",
+        "the older software serves before all have confirmed the downgrade",
+        ADMISSION,
+        "if record.downgraded_from is not None and installed < record.downgraded_from:",
+        "if False:",
+    ),
+    Mutant(
+        "R13e",
+        "the older software goes on in place before all have confirmed the downgrade",
+        MEMBERSHIP,
+        "if back_from is not None and installed < back_from and not unable:",
+        "if False:",
+    ),
+    Mutant(
         "R17d",
         "a node takes the store's older word for news that it has missed",
         MEMBERSHIP,
@@ -699,8 +713,8 @@ MUTANTS = [
         "R25",
         "a member that may not serve is refused instead of standing by",
         ADMISSION,
-        'stands_by = is_member or rule == "forming"',
-        'stands_by = rule == "forming"',
+        "stands_by = is_member or rule in WAITING_RULES",
+        "stands_by = rule in WAITING_RULES",
     ),
     Mutant(
         "R26",

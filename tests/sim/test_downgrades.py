@@ -134,6 +134,50 @@ def test_who_missed_it_does_not_settle_it_and_follows_later():
     assert scene.record.settled
 
 
+UNHEARD = [("heard", "c"), ("reply", "c"), ("read", "c")]
+
+
+def went_back_but_for_c():
+    """c has not heard of it, and operates at 2.0."""
+    scene = Downgrades()
+    scene.ask()
+    scene.slow("heard", "reply", "read")
+    scene.run(10.0, but=UNHEARD)
+    assert [scene.operates(name) for name in "abc"] == ["1.0", "1.0", "2.0"]
+    return scene
+
+
+def test_the_older_software_stands_by_until_all_have_confirmed():
+    scene = went_back_but_for_c()
+    scene.upgrade("b", "1.0")
+    scene.start("d", "1.0")
+    scene.run(5.0, but=UNHEARD)
+    assert [scene.operates(name) for name in "abcd"] == ["1.0", None, "2.0", None]
+    assert scene.node("d").membership.reason == "downgrade_unconfirmed"
+    scene.run(10.0)
+    assert scene.record.downgraded_from is None
+    scene.all_operate("1.0", "abcd")
+
+
+def test_the_older_software_in_place_stands_by_until_all_have_confirmed():
+    scene = went_back_but_for_c()
+    scene.in_place("b", "1.0")
+    assert scene.operates("b") is None
+    scene.run(5.0, but=UNHEARD)
+    assert scene.operates("b") is None
+    scene.run(10.0)
+    scene.all_operate("1.0")
+
+
+def test_the_older_software_everywhere_before_all_have_confirmed_ends_the_wait():
+    scene = went_back_but_for_c()
+    for name in "abc":
+        scene.upgrade(name, "1.0")
+    scene.run(30.0)
+    scene.all_operate("1.0")
+    assert scene.record.settled
+
+
 def test_a_late_record_of_before_takes_nobody_back():
     scene = Downgrades()
     before = scene.record

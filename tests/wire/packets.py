@@ -130,6 +130,7 @@ records = st.builds(
         Downgrade, texts, texts, texts, counts, st.lists(texts, max_size=2).map(tuple), counts
     ),
     downgrades=counts,
+    downgraded_from=st.none() | versions,
     rollout_end=st.none() | st.builds(RolloutEnd, texts, texts, counts, counts, counts),
     bootstrap_expect=counts,
     created_at_ms=counts,

@@ -39,12 +39,15 @@ local function standby_rule()
     return 'lowest_above_acting'
   elseif ask.lowest_key > record.data_key then
     return 'lowest_above_data' -- R14
+  elseif ask.installed_key < (record.downgraded_from_key or '') then
+    return 'downgrade_unconfirmed' -- R13
   end
   return ''
 end
 
 local rule = standby_rule()
-if rule ~= '' and rule ~= 'forming' and not known then
+local waits = rule == 'forming' or rule == 'downgrade_unconfirmed' -- they end by themselves
+if rule ~= '' and not waits and not known then
   return refused(rule)
 end
 

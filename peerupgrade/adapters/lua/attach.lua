@@ -100,6 +100,10 @@ local function merge()
   elseif tonumber(newest.revision) < last then -- everybody confirms anew: it may follow the other one
     merged.revision = text(last + 1)
     merged.raised_revision = merged.revision
+    local other = newest == memory and record or memory
+    if other.acting_key > (merged.downgraded_from_key or '') then
+      merged.downgraded_from, merged.downgraded_from_key = other.acting, other.acting_key
+    end
   end
   -- What the store lost of the shared data it lost together with the record.
   local data = record.data ~= '' and record or memory

@@ -124,7 +124,13 @@ def _merge(step: Step, memory: ClusterRecord, node_id: str) -> None:
         floor = max(filter(None, (memory.floor, record.floor)), default=None)
     elif newest.revision < other.revision:  # everybody confirms anew: it may follow the other one
         revision = other.revision + 1
-        newest = replace(newest, revision=revision, raised_revision=revision)
+        versions = filter(None, (newest.downgraded_from, other.acting))
+        newest = replace(
+            newest,
+            revision=revision,
+            raised_revision=revision,
+            downgraded_from=max(versions, default=None),
+        )
     # What the store lost of the shared data it lost together with the record.
     data = record.data if record.data is not None else memory.data
     step.state.record = replace(
