@@ -29,9 +29,10 @@ from peerupgrade.core.record import (
 from peerupgrade.core.rollout import (
     bakes_until_ms,
     brought,
+    candidate,
+    counted,
     has_stopped,
     lacking,
-    next_member,
     rollout_budget,
     soaks_until_ms,
     unhealthy,
@@ -98,14 +99,18 @@ def _rollout_blockers(
         if waiting:
             yield from _soaking(snapshot, rollout, now_ms)
             yield from _window_closed(rollout, now_ms)
-        yield from (_down(member) for member in waiting if is_down(record, member))
+        for member in waiting:
+            if is_down(record, member):
+                yield _down(member, "is down: its turn comes once it operates")
+            elif member.id in silent:
+                yield _down(member, "does not answer gossip: its turn comes once it does")
         if not rollout.rollback:
             yield from _unhealthy(snapshot, rollout)
         if not left:
             yield from _baking(snapshot, rollout, now_ms)
-    member = next_member(snapshot, now_ms)
-    if member is not None:
-        yield from _no_slot(snapshot, record, rollout, member, silent)
+    following = candidate(snapshot, now_ms, silent)
+    if following is not None:
+        yield from _no_slot(snapshot, record, rollout, following, silent)
 
 
 def _turn_blocker(turn: Turn, member: Member | None) -> Blocker:
@@ -154,12 +159,12 @@ def _work_words(name: str, work: Work, *, stopped: bool) -> tuple[Code, str, str
     )
 
 
-def _down(member: Member) -> Blocker:
+def _down(member: Member, how: str) -> Blocker:
     return Blocker(
         Code.MEMBER_DOWN,
         member.id,
         member.changed_at_ms,
-        f"{member.id} has {member.installed}, and is down: its turn comes once it operates",
+        f"{member.id} has {member.installed}, and {how}",
         f"start {member.id} again; or peerupgrade upgrade skip {member.id}; or exclude it if it is"
         " gone for good",
     )
@@ -232,18 +237,28 @@ def _no_slot(
     member: Member,
     silent: Collection[str],
 ) -> Iterator[Blocker]:
-    """R29: the next one must not be taken down while too many others are."""
-    down = {name: "does not answer" for name in silent if name in snapshot.members}
-    down |= {one.id: "is down" for one in snapshot.members.values() if is_down(record, one)}
-    down |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
-    mine = snapshot.slots.get(member.id)
-    others = {name: why for name, why in down.items() if name != member.id}
-    budget = rollout_budget(snapshot)
-    if mine is None and len(others) < budget:
+    """R29: the next one must not be taken down while too many others are.
+
+    First the master counts, then the store does. Turns and what is unhealthy are named anyway.
+    """
+    down, budget = counted(snapshot, member)
+    if len(down) >= budget:
         return
-    if mine is not None and mine.by == f"rollout {rollout.id}":
-        return
-    named = [f"{name} {why}" for name, why in sorted((others or down).items())]
+    held = {one.id: "is down" for one in snapshot.members.values() if is_down(record, one)}
+    held |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
+    down, budget = counted(snapshot, member, silent)
+    if len(down) >= budget:
+        words = dict.fromkeys(silent, "does not answer") | held
+        why = {name: words.get(name, "counts as down") for name in down}
+    else:
+        why = {name: how for name, how in held.items() if name != member.id}
+        mine, budget = snapshot.slots.get(member.id), rollout_budget(snapshot)
+        if mine is None and len(why) < budget:
+            return
+        if mine is not None and mine.by == f"rollout {rollout.id}":
+            return
+        why = why or held
+    named = [f"{name} {how}" for name, how in sorted(why.items())]
     yield Blocker(
         Code.BUDGET_SPENT,
         member.id,

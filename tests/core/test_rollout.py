@@ -132,6 +132,44 @@ def test_whoever_does_not_answer_gossip_counts_as_down_although_the_store_knows_
     assert ("budget_spent", "a") in named
 
 
+def told(shown, silent):
+    """What keeps the rollout: code, subject and evidence."""
+    found = whole_ledger(shown, NOW_MS, silent)
+    return [(str(one.code), one.subject, one.evidence) for one in found if one.subject]
+
+
+def test_a_member_that_waits_and_does_not_answer_gossip_is_named():
+    silence = "does not answer gossip: its turn comes once it does"
+    shown = view(member("a", "2.0"), member("b", "2.0"), member("c"))
+    assert told(shown, {"c"}) == [("member_down", "c", f"c has 1.0, and {silence}")]
+    (remedy,) = [one.remedy for one in whole_ledger(shown, NOW_MS, {"c"}) if one.subject == "c"]
+    assert all(words in remedy for words in ("start c again", "upgrade skip c", "exclude it"))
+    assert told(view(*(member(name) for name in "abc")), {"a"}) == [
+        ("member_down", "a", f"a has 1.0, and {silence}"),
+        ("budget_spent", "b", "b is next, and not more than 1 may be down: a does not answer"),
+    ]
+
+
+def test_who_does_not_answer_gossip_keeps_a_canary_back_and_is_named():
+    members = [member("a"), member("b"), member("c", "2.0")]
+    shown = view(*members, rollout=rollout(budget=2, canary=1))
+    assert next_member(shown, NOW_MS, {"c"}) is None
+    assert told(shown, {"c"}) == [
+        ("budget_spent", "a", "a is next, and not more than 1 may be down: c does not answer")
+    ]
+    assert told(shown, ()) == []
+    assert told(view(*members, rollout=rollout(budget=2)), {"c"}) == []
+
+
+def test_a_slot_is_not_used_while_somebody_does_not_answer_gossip_and_that_is_named():
+    shown = view(member("a"), member("b", "2.0"), slots=["a"])
+    assert next_member(shown, NOW_MS, {"b"}) is None
+    assert told(shown, {"b"}) == [
+        ("budget_spent", "a", "a is next, and not more than 1 may be down: b does not answer")
+    ]
+    assert told(shown, ()) == []
+
+
 def brought(name, turn="3.10", **changes):
     """A member that got the version in this rollout."""
     work = at(TurnStep.UNDRAIN, WorkState.ENDED, turn=turn)
@@ -189,6 +227,18 @@ def test_the_master_hands_over_when_it_is_next_and_somebody_else_is_up():
     assert not hands_over(view(master, replace(other, standing=Standing.AWAY), master="a"), NOW_MS)
     assert not hands_over(view(master, member("b"), master="a"), NOW_MS)  # b is next
     assert not hands_over(view(master, other, master="b"), NOW_MS)
+
+
+def test_the_master_does_not_hand_over_to_who_does_not_answer_gossip():
+    shown = view(member("a"), member("b", "2.0"), master="a", rollout=rollout(budget=2))
+    assert not hands_over(shown, NOW_MS, {"b"})
+    assert slot_request(shown, NOW_MS, (), {"b"}).id == "a"
+    assert told(shown, {"b"}) == []
+    alone = view(*shown.members.values(), master="a")
+    assert slot_request(alone, NOW_MS, (), {"b"}) is None
+    assert told(alone, {"b"}) == [
+        ("budget_spent", "a", "a is next, and not more than 1 may be down: b does not answer")
+    ]
 
 
 # --- what the master does -------------------------------------------------------------------------
