@@ -25,6 +25,7 @@ from peerupgrade.core.record import (
     Work,
     WorkState,
     is_down,
+    is_healthy,
 )
 from peerupgrade.core.rollout import (
     bakes_until_ms,
@@ -87,7 +88,8 @@ def _rollout_blockers(
     for turn in rollout.turns:
         yield _turn_blocker(turn, snapshot.members.get(turn.node))
     pause = rollout.pause
-    if pause is not None and rollout.turn_of(pause.by) is None:
+    ailing = {member.id for member in _worse_now(snapshot, rollout, silent)}
+    if pause is not None and rollout.turn_of(pause.by) is None and pause.by not in ailing:
         yield Blocker(
             Code.ROLLOUT_PAUSED,
             "",
@@ -106,6 +108,7 @@ def _rollout_blockers(
                 yield _down(member, "does not answer gossip: its turn comes once it does")
         if not rollout.rollback:
             yield from _unhealthy(snapshot, rollout)
+        yield from _gone_after(snapshot, rollout, silent)
         if not left:
             yield from _baking(snapshot, rollout, now_ms)
     following = candidate(snapshot, now_ms, silent)
@@ -183,12 +186,39 @@ def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
         skip = f"peerupgrade upgrade skip {member.id}"
         if member.id in came:
             code, evidence = Code.UNHEALTHY_AFTER, f"{member.id} has got {member.installed}, and"
-            remedy = f"mend it, then: peerupgrade upgrade resume; or: {skip}, or upgrade abort"
-            remedy += " --rollback"
+            remedy = f"mend it{_resume(rollout)}; or: {skip}, or upgrade abort --rollback"
         else:
             code, evidence = Code.UNHEALTHY_BEFORE, f"{member.id} has {member.installed}, and"
             remedy = f"mend it: it counts as down, and until then it has no turn; or: {skip}"
         yield Blocker(code, member.id, member.changed_at_ms, f"{evidence} {note}", remedy)
+
+
+def _worse_now(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -> list[Member]:
+    """Who got the version, and is not well or does not answer: to resume would not help."""
+    if rollout.rollback or rollout.aborted:
+        return []
+    ill = {member.id for member in unhealthy(snapshot)}
+    return [one for one in brought(snapshot) if one.id in ill or one.id in silent]
+
+
+def _gone_after(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -> Iterator[Blocker]:
+    """The rollout was paused because a member that got the version does not answer any more."""
+    pause = rollout.pause
+    for member in _worse_now(snapshot, rollout, silent):
+        if pause is None or member.id != pause.by or not is_healthy(member.health):
+            continue
+        yield Blocker(
+            Code.UNHEALTHY_AFTER,
+            member.id,
+            pause.at_ms,
+            pause.reason,
+            f"start {member.id} again{_resume(rollout)}; or: peerupgrade upgrade skip {member.id},"
+            " or upgrade abort --rollback; or exclude it if it is gone for good",
+        )
+
+
+def _resume(rollout: Rollout) -> str:
+    return ", then: peerupgrade upgrade resume" if rollout.pause is not None else ""
 
 
 def _soaking(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Iterator[Blocker]:

@@ -132,6 +132,11 @@ def test_whoever_does_not_answer_gossip_counts_as_down_although_the_store_knows_
     assert ("budget_spent", "a") in named
 
 
+def remedy_for(shown, name, silent=()):
+    (remedy,) = [one.remedy for one in whole_ledger(shown, NOW_MS, silent) if one.subject == name]
+    return remedy
+
+
 def told(shown, silent):
     """What keeps the rollout: code, subject and evidence."""
     found = whole_ledger(shown, NOW_MS, silent)
@@ -142,7 +147,7 @@ def test_a_member_that_waits_and_does_not_answer_gossip_is_named():
     silence = "does not answer gossip: its turn comes once it does"
     shown = view(member("a", "2.0"), member("b", "2.0"), member("c"))
     assert told(shown, {"c"}) == [("member_down", "c", f"c has 1.0, and {silence}")]
-    (remedy,) = [one.remedy for one in whole_ledger(shown, NOW_MS, {"c"}) if one.subject == "c"]
+    remedy = remedy_for(shown, "c", {"c"})
     assert all(words in remedy for words in ("start c again", "upgrade skip c", "exclude it"))
     assert told(view(*(member(name) for name in "abc")), {"a"}) == [
         ("member_down", "a", f"a has 1.0, and {silence}"),
@@ -580,13 +585,16 @@ def test_a_member_that_is_worse_for_the_version_pauses_the_rollout():
     assert (paused.pause.by, paused.pause.reason) == ("a", step.inputs)
     told = view(*shown.members.values(), rollout=paused)
     assert rollout_step(told, NOW_MS, {"c"}) is None
-    assert codes(told) == [("rollout", ""), ("rollout_paused", ""), ("unhealthy_after", "a")]
+    assert codes(told) == [("rollout", ""), ("unhealthy_after", "a")]
+    assert "mend it, then: peerupgrade upgrade resume; or" in remedy_for(told, "a")
+    assert "upgrade resume" not in remedy_for(shown, "a")
     assert refused(told, Resume("ann")) == "unhealthy"
     left = steer(told, Skip("a", "ann")).rollout
     assert (left.pause, left.skipped) == (None, ("a",))
     assert next_member(view(*shown.members.values(), rollout=left), NOW_MS).id == "c"
     healed = view(brought("a", health=HEALTHY), member("c"), rollout=paused)
     assert next_member(healed, NOW_MS) is None
+    assert codes(healed) == [("rollout", ""), ("rollout_paused", "")]
     assert steer(healed, Resume("ann")).rollout.pause is None
 
 
@@ -601,6 +609,21 @@ def test_a_member_that_does_not_answer_any_more_is_worse_too():
     assert rollout_step(shown, NOW_MS, (), {"a"}) is None  # it may yet answer
     step = rollout_step(shown, NOW_MS, (), {"a", "c"}, {"a", "c"})
     assert step.inputs == "a has got 2.0, and does not answer any more"
+    paused = replace(shown, record=step.record)
+    assert told(paused, {"a"}) == [("unhealthy_after", "a", step.inputs)]
+    assert "rollout_paused" not in {str(one.code) for one in whole_ledger(paused, NOW_MS, {"a"})}
+    remedy = remedy_for(paused, "a", {"a"})
+    ways = "start a again, then", "upgrade skip a", "upgrade abort --rollback", "exclude it"
+    assert all(words in remedy for words in ways)
+    assert codes(paused) == [("rollout", ""), ("rollout_paused", "")]  # it answers again
+    for ends in ({"rollback": 1}, {"aborted": 1}):  # then it is not judged, and a person paused it
+        by_a = after(OnUnhealthy.PAUSE, HEALTHY, pause=Hold("a", "lunch", 1), **ends)
+        assert "rollout_paused" in {str(one.code) for one in whole_ledger(by_a, NOW_MS, {"a"})}
+    by_ann = after(OnUnhealthy.PAUSE, HEALTHY, pause=Hold("ann", "lunch", 1))
+    assert [str(one.code) for one in whole_ledger(by_ann, NOW_MS, {"a"})] == [
+        "rollout",
+        "rollout_paused",
+    ]
 
 
 def test_a_member_in_its_turn_is_not_judged_before_that_is_over():
