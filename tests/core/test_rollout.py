@@ -676,6 +676,18 @@ def test_one_returns_to_what_it_had_and_then_somebody_looks():
     assert next_member(view(*members, rollout=more), NOW_MS).id == "c"
 
 
+def test_one_that_was_to_return_and_is_skipped_keeps_what_it_has():
+    left = {"skipped": ("a", "b"), "failed": ("a",), "returning": ("a", "b")}
+    shown = after(OnUnhealthy.NODE, **left)
+    assert names(lacking(shown)) == ["a", "b", "c"]
+    kept = steer(shown, Skip("a", "ann")).rollout
+    assert (kept.returning, kept.skipped) == (("b",), ("a", "b"))
+    assert names(lacking(view(*shown.members.values(), rollout=kept))) == ["b", "c"]
+    in_turn = after(OnUnhealthy.NODE, turns=(turn("a", version="1.0"),), **left)
+    came_back = steer(in_turn, Skip("a", "ann")).rollout
+    assert (came_back.returning, came_back.turns[0].given_up) == (("b",), 1)
+
+
 def test_one_that_returns_waits_for_no_pause_no_window_and_no_soak():
     waits = after(OnUnhealthy.NODE, soak_ms=10_000, turn_ended_at_ms=NOW_MS, returning=("a",))
     assert next_member(waits, NOW_MS).id == "a"
