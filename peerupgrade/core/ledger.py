@@ -25,13 +25,15 @@ from peerupgrade.core.record import (
     Work,
     WorkState,
     is_down,
+    is_healthy,
 )
 from peerupgrade.core.rollout import (
     bakes_until_ms,
     brought,
+    candidate,
+    counted,
     has_stopped,
     lacking,
-    next_member,
     rollout_budget,
     soaks_until_ms,
     unhealthy,
@@ -86,7 +88,8 @@ def _rollout_blockers(
     for turn in rollout.turns:
         yield _turn_blocker(turn, snapshot.members.get(turn.node))
     pause = rollout.pause
-    if pause is not None and rollout.turn_of(pause.by) is None:
+    ailing = {member.id for member in _worse_now(snapshot, rollout, silent)}
+    if pause is not None and rollout.turn_of(pause.by) is None and pause.by not in ailing:
         yield Blocker(
             Code.ROLLOUT_PAUSED,
             "",
@@ -98,14 +101,19 @@ def _rollout_blockers(
         if waiting:
             yield from _soaking(snapshot, rollout, now_ms)
             yield from _window_closed(rollout, now_ms)
-        yield from (_down(member) for member in waiting if is_down(record, member))
+        for member in waiting:
+            if is_down(record, member):
+                yield _down(member, "is down: its turn comes once it operates")
+            elif member.id in silent:
+                yield _down(member, "does not answer gossip: its turn comes once it does")
         if not rollout.rollback:
             yield from _unhealthy(snapshot, rollout)
+        yield from _gone_after(snapshot, rollout, silent)
         if not left:
             yield from _baking(snapshot, rollout, now_ms)
-    member = next_member(snapshot, now_ms)
-    if member is not None:
-        yield from _no_slot(snapshot, record, rollout, member, silent)
+    following = candidate(snapshot, now_ms, silent)
+    if following is not None:
+        yield from _no_slot(snapshot, record, rollout, following, silent)
 
 
 def _turn_blocker(turn: Turn, member: Member | None) -> Blocker:
@@ -154,12 +162,12 @@ def _work_words(name: str, work: Work, *, stopped: bool) -> tuple[Code, str, str
     )
 
 
-def _down(member: Member) -> Blocker:
+def _down(member: Member, how: str) -> Blocker:
     return Blocker(
         Code.MEMBER_DOWN,
         member.id,
         member.changed_at_ms,
-        f"{member.id} has {member.installed}, and is down: its turn comes once it operates",
+        f"{member.id} has {member.installed}, and {how}",
         f"start {member.id} again; or peerupgrade upgrade skip {member.id}; or exclude it if it is"
         " gone for good",
     )
@@ -178,12 +186,39 @@ def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
         skip = f"peerupgrade upgrade skip {member.id}"
         if member.id in came:
             code, evidence = Code.UNHEALTHY_AFTER, f"{member.id} has got {member.installed}, and"
-            remedy = f"mend it, then: peerupgrade upgrade resume; or: {skip}, or upgrade abort"
-            remedy += " --rollback"
+            remedy = f"mend it{_resume(rollout)}; or: {skip}, or upgrade abort --rollback"
         else:
             code, evidence = Code.UNHEALTHY_BEFORE, f"{member.id} has {member.installed}, and"
             remedy = f"mend it: it counts as down, and until then it has no turn; or: {skip}"
         yield Blocker(code, member.id, member.changed_at_ms, f"{evidence} {note}", remedy)
+
+
+def _worse_now(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -> list[Member]:
+    """Who got the version, and is not well or does not answer: to resume would not help."""
+    if rollout.rollback or rollout.aborted:
+        return []
+    ill = {member.id for member in unhealthy(snapshot)}
+    return [one for one in brought(snapshot) if one.id in ill or one.id in silent]
+
+
+def _gone_after(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -> Iterator[Blocker]:
+    """The rollout was paused because a member that got the version does not answer any more."""
+    pause = rollout.pause
+    for member in _worse_now(snapshot, rollout, silent):
+        if pause is None or member.id != pause.by or not is_healthy(member.health):
+            continue
+        yield Blocker(
+            Code.UNHEALTHY_AFTER,
+            member.id,
+            pause.at_ms,
+            pause.reason,
+            f"start {member.id} again{_resume(rollout)}; or: peerupgrade upgrade skip {member.id},"
+            " or upgrade abort --rollback; or exclude it if it is gone for good",
+        )
+
+
+def _resume(rollout: Rollout) -> str:
+    return ", then: peerupgrade upgrade resume" if rollout.pause is not None else ""
 
 
 def _soaking(snapshot: Snapshot, rollout: Rollout, now_ms: int) -> Iterator[Blocker]:
@@ -232,18 +267,28 @@ def _no_slot(
     member: Member,
     silent: Collection[str],
 ) -> Iterator[Blocker]:
-    """R29: the next one must not be taken down while too many others are."""
-    down = {name: "does not answer" for name in silent if name in snapshot.members}
-    down |= {one.id: "is down" for one in snapshot.members.values() if is_down(record, one)}
-    down |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
-    mine = snapshot.slots.get(member.id)
-    others = {name: why for name, why in down.items() if name != member.id}
-    budget = rollout_budget(snapshot)
-    if mine is None and len(others) < budget:
+    """R29: the next one must not be taken down while too many others are.
+
+    First the master counts, then the store does. Turns and what is unhealthy are named anyway.
+    """
+    down, budget = counted(snapshot, member)
+    if len(down) >= budget:
         return
-    if mine is not None and mine.by == f"rollout {rollout.id}":
-        return
-    named = [f"{name} {why}" for name, why in sorted((others or down).items())]
+    held = {one.id: "is down" for one in snapshot.members.values() if is_down(record, one)}
+    held |= {one.id: f"has a slot by {one.by}" for one in snapshot.slots.values()}
+    down, budget = counted(snapshot, member, silent)
+    if len(down) >= budget:
+        words = dict.fromkeys(silent, "does not answer") | held
+        why = {name: words.get(name, "counts as down") for name in down}
+    else:
+        why = {name: how for name, how in held.items() if name != member.id}
+        mine, budget = snapshot.slots.get(member.id), rollout_budget(snapshot)
+        if mine is None and len(why) < budget:
+            return
+        if mine is not None and mine.by == f"rollout {rollout.id}":
+            return
+        why = why or held
+    named = [f"{name} {how}" for name, how in sorted(why.items())]
     yield Blocker(
         Code.BUDGET_SPENT,
         member.id,

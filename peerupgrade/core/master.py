@@ -184,6 +184,11 @@ class Master:
             self.snapshot = replace(self.snapshot, record=record)
         return self.decide(now)
 
+    def silence_changed(self, now: float) -> list[Effect]:
+        """Somebody does not answer gossip any more, or does again: a rollout goes by that."""
+        record = self.snapshot.record if self.snapshot is not None else None
+        return self.decide(now) if record is not None and record.rollout is not None else []
+
     def heard_beat(self, now: float, beat: Beat) -> list[Effect]:
         """Our own beat says what the store has: a missed change shows here."""
         if self.snapshot is None or self._pending is not None:
@@ -428,7 +433,7 @@ class Master:
         snapshot = self.snapshot
         assert snapshot is not None
         store_now_ms = self.store_now_ms(now)
-        record = snapshot.record
+        record, awaited = snapshot.record, list[float]()
         moments = [snapshot.quarantine_until_ms, soaks_until_ms(snapshot)]
         moments += lapse_moments(snapshot, self._since_ms)
         if record is not None and record.hold is not None:
@@ -436,9 +441,10 @@ class Master:
         if record is not None and record.rollout is not None:
             moments.append(window_opens_at_ms(record.rollout, store_now_ms))
             moments.append(bakes_until_ms(snapshot))
+            if self.silent() & snapshot.members.keys():
+                awaited.append(now + _SILENCE_S)
         if not snapshot.verified:
             moments += [member.lease_until_ms for member in snapshot.members.values()]
-        awaited = []
         if slot_request(snapshot, store_now_ms, self._sure):  # the store, or gossip, is in its way
             awaited.append(max(self._slots_not_before_s, now + _SILENCE_S))
         ahead_ms = [moment - store_now_ms for moment in moments if moment > store_now_ms]

@@ -98,6 +98,7 @@ class Node:
     prober: Prober = field(init=False)
     walker: Walker = field(init=False)
     gossip: Gossip | None = None
+    _changes_told: int = 0  # of conditions by gossip, to the master
     _said: tuple[object, ...] = ()  # what gossip was told of this node
     _looked_s: float = -inf  # when gossip last was a reason to look at the store
 
@@ -134,6 +135,9 @@ class Node:
             effects += self.mastership.resign(now, 0.0)
             effects += self._follow_mastership(now, durable=True)
         effects += self._dispatch(now, event)
+        if self.gossip is not None and self.gossip.condition_changes != self._changes_told:
+            self._changes_told = self.gossip.condition_changes
+            effects += self.master.silence_changed(now)
         durable = True
         if isinstance(event, StoreReplied) and isinstance(event.reply, Claimed):
             durable = event.reply.durable

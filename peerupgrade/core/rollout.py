@@ -113,38 +113,63 @@ def _gets(rollout: Rollout, member: Member) -> str:
 
 
 def next_member(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> Member | None:
-    """Who is to be taken down next: one that is up.
-
-    The master and who is labelled to be last only when all turns are over.
-
-    What is not healthy is not given another version: else who could say that it is the fault of
-    that one? It counts as down, unless somebody has left it out. Who returns need not be healthy.
+    """Who is to be taken down next: one that is up, while not too many are down.
 
     Args:
         snapshot: of the store.
         now_ms: the store's clock, now.
         silent: who does not answer gossip. The store may take them for up: they count as down.
     """
+    member = candidate(snapshot, now_ms, silent)
+    if member is None:
+        return None
+    down, budget = counted(snapshot, member, silent)
+    return member if len(down) < budget else None
+
+
+def candidate(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) -> Member | None:
+    """Who is next, however many are down; arguments as for `next_member`.
+
+    The master and who is labelled to be last only when all turns are over.
+
+    What is not healthy is not given another version: else who could say that it is the fault of
+    that one? It counts as down, unless somebody has left it out. Who returns need not be healthy.
+    """
     record = snapshot.record
     if record is None or record.rollout is None or record.rollout.aborted:
         return None
     rollout, goes_on = record.rollout, _goes_on(snapshot, now_ms)
-    missing = {node_id for node_id in silent if node_id in snapshot.members}
     up = [
         one
         for one in lacking(snapshot)
         if not is_down(record, one)
-        and one.id not in missing
+        and one.id not in silent
         and _zone_fits(snapshot, rollout, one)
         and (_may_return(rollout, one) or (goes_on and is_healthy(one.health)))
     ]
     if not up or (rollout.turns and (up[0].id == record.master or _is_last(up[0]))):
         return None
-    down, budget = {turn.node for turn in rollout.turns} | missing, rollout_budget(snapshot)
-    if not returns(rollout, up[0]):
+    return up[0]
+
+
+def counted(
+    snapshot: Snapshot, member: Member, silent: Collection[str] = ()
+) -> tuple[frozenset[str], int]:
+    """Who counts as down before this member is taken down, and how many may be, it included.
+
+    Who is down by the store is not among them: the store counts them before it gives a slot.
+    """
+    record = snapshot.record
+    assert record is not None
+    rollout = record.rollout
+    assert rollout is not None
+    down = {turn.node for turn in rollout.turns}
+    down |= {node_id for node_id in silent if node_id in snapshot.members}
+    budget = rollout_budget(snapshot)
+    if not returns(rollout, member):
         down |= {one.id for one in unhealthy(snapshot)}
         budget = min(budget, _canaries_left(snapshot, rollout))
-    return up[0] if len(down) < budget else None
+    return frozenset(down), budget
 
 
 def _goes_on(snapshot: Snapshot, now_ms: int) -> bool:
@@ -266,8 +291,11 @@ def hands_over(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) ->
     record, member = snapshot.record, next_member(snapshot, now_ms, silent)
     if record is None or member is None or not snapshot.verified:
         return False
-    others = [one for one in snapshot.members.values() if one.id != member.id]
-    return member.id == record.master and any(not is_down(record, one) for one in others)
+    return member.id == record.master and any(
+        one.id not in silent and not is_down(record, one)
+        for one in snapshot.members.values()
+        if one.id != member.id
+    )
 
 
 def work_on(member: Member | None, turn: Turn) -> Work | None:

@@ -201,11 +201,17 @@ def _changed(
         case Retry():
             return _retried(snapshot, rollout, asked.node), f"retry of {asked.node}"
         case Skip():
-            return skipped(snapshot, rollout, asked.node), f"{asked.node} skipped"
+            return _left_out(snapshot, rollout, asked.node), f"{asked.node} skipped"
         case Abort():
             return _aborted(snapshot, rollout, asked)
         case _:
             assert_never(asked)
+
+
+def _left_out(snapshot: Snapshot, rollout: Rollout, node: str) -> Rollout:
+    """Whoever was to return to what it had does not either: it keeps what it has."""
+    returning = tuple(one for one in rollout.returning if one != node)
+    return replace(skipped(snapshot, rollout, node), returning=returning)
 
 
 def _aborted(snapshot: Snapshot, rollout: Rollout, asked: Abort) -> tuple[Rollout, str]:

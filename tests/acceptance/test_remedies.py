@@ -670,10 +670,9 @@ async def test_unhealthy_after(walk, how):
         await walk.obey(Code.UNHEALTHY_AFTER, "b", command=command)
     else:
         await walk.blocked(Code.UNHEALTHY_AFTER, "b", "mend it, then: peerupgrade upgrade resume")
-        await walk.blocked(Code.ROLLOUT_PAUSED, "")
         program.ill = False
         await walk.freed(Code.UNHEALTHY_AFTER, "b")
-        await walk.command("upgrade", "resume")
+        await walk.obey(Code.ROLLOUT_PAUSED, command="upgrade resume")
     program.ill = False
     await walk.command("upgrade", "change", "--soak", "0s")
     await walk.freed(Code.ROLLOUT)

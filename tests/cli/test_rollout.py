@@ -27,15 +27,15 @@ SUNDAY = "sun 00:00-24:00"
 FAILED = Work("4.13", "2.0", "1.0", TurnStep.INSTALL, WorkState.FAILED, note="no room")
 
 
-def knows(node, rollout=ROLLOUT, work=FAILED, **changes):
+def knows(node, rollout=ROLLOUT, work=FAILED, *, n1=MEMBERS["n1"], silent=(), **changes):
     """The node's store has a rollout; n1 has the version, and it is the turn of n2."""
     n2 = replace(MEMBERS["n2"], standing=Standing.AWAY, work=work)
     node.knows(
         record=replace(RECORD, rollout=rollout, **changes),
-        members={**MEMBERS, "n2": n2},
+        members={**MEMBERS, "n1": n1, "n2": n2},
         slots={"n2": Slot("n2", "rollout 4.12", NOW_MS, 1)},
     )
-    blockers = tuple(whole_ledger(node.the_ledger.snapshot, NOW_MS))
+    blockers = tuple(whole_ledger(node.the_ledger.snapshot, NOW_MS, silent))
     node.the_ledger = replace(node.the_ledger, blockers=blockers)
 
 
@@ -157,6 +157,16 @@ def test_whoever_waits_is_told_when_somebody_must_decide(node, run):
     code, out, _ = run("upgrade", "status", "--wait")
     assert code == ExitCode.NOT_SETTLED
     assert "step_failed n2" in out
+
+
+def test_whoever_waits_is_told_when_one_that_has_the_version_does_not_answer_any_more(node, run):
+    came = Work("4.13", "2.0", "1.0", TurnStep.UNDRAIN, WorkState.ENDED)
+    pause = Hold("n1", "n1 has got 2.0, and does not answer any more", NOW_MS)
+    n1, paused = replace(MEMBERS["n1"], work=came), replace(ROLLOUT, turns=(), pause=pause)
+    knows(node, paused, None, n1=n1, silent={"n1"})
+    code, out, _ = run("upgrade", "status", "--wait")
+    assert code == ExitCode.NOT_SETTLED
+    assert "unhealthy_after n1" in out
 
 
 def test_whoever_waits_is_told_when_too_many_have_failed(node, run):

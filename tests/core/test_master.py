@@ -1,10 +1,35 @@
 """A master, its copy of the store, and what it commits."""
 
 from dataclasses import replace
+from random import Random
 
-from peerupgrade.core.effects import CallStore, SetTimer, WatchMembers
+import pytest
+
+from peerupgrade.core.effects import (
+    CallStore,
+    Memory,
+    PacketHeard,
+    SetTimer,
+    Timer,
+    TimerFired,
+    WatchMembers,
+)
+from peerupgrade.core.gossip.machine import GossipConfig
+from peerupgrade.core.gossip.packets import Condition, Digest, Heartbeat, Table
 from peerupgrade.core.master import Master
-from peerupgrade.core.record import CollectionView, Hold, Slot, Standing, Upgrade
+from peerupgrade.core.membership import NodeConfig
+from peerupgrade.core.node import MastershipConfig, Node
+from peerupgrade.core.record import (
+    CollectionView,
+    Hold,
+    Rollout,
+    Slot,
+    Standing,
+    TurnStep,
+    Upgrade,
+    Work,
+    WorkState,
+)
 from peerupgrade.core.requests import (
     All,
     Audit,
@@ -20,6 +45,7 @@ from peerupgrade.core.requests import (
     Unverified,
     View,
 )
+from peerupgrade.core.strategy import OnUnhealthy, Strategy
 from peerupgrade.core.timers import Timers
 from tests.core.builders import V, member, record, snapshot
 
@@ -227,3 +253,65 @@ def test_while_older_records_are_left_it_looks_now_and_then():
     assert timer.at_s - 1.0 < 1.0
     effects = read(master, master.decide(timer.at_s), with_notes({"2.0": 1}), timer.at_s)
     assert isinstance(requested(effects)[0], Audit)
+
+
+# --- who does not answer gossip -------------------------------------------------------------------
+
+
+def baking():
+    """All have got the version, and it bakes for an hour."""
+    strategy = Strategy(bake_ms=3_600_000, on_unhealthy=OnUnhealthy.ALL)
+    work = Work("3.10", "2.0", "1.0", TurnStep.UNDRAIN, WorkState.ENDED)
+    members = [member(name, "2.0", work=work, joined_at_ms=900_000) for name in "ab"]
+    rollout = Rollout("3.9", "2.0", "ann", "new", 1000, strategy)
+    return snapshot(record(rollout=rollout, upgrade=Upgrade("1.0", 1)), *members)
+
+
+def wakes_s(effects):
+    return [one.at_s for one in effects if isinstance(one, SetTimer) and one.timer is Timer.DECIDE]
+
+
+def test_while_somebody_does_not_answer_gossip_the_master_of_a_rollout_looks_again():
+    silent, failed = set(), set()
+    says = {"silent": lambda: frozenset(silent), "failed": lambda: frozenset(failed)}
+    silent.add("gone")
+    _, effects = began(baking(), **says)
+    assert wakes_s(effects)[0] > 3000
+    silent.add("a")
+    _, effects = began(snapshot(record(), member("a")), **says)
+    assert wakes_s(effects) == []
+    master, effects = began(baking(), **says)
+    (wake_s,) = wakes_s(effects)
+    assert wake_s < 1.0
+    failed.add("a")
+    assert [one.step for one in requested(master.decide(wake_s))] == ["rollout retreats"]
+
+
+@pytest.mark.parametrize("how", ["it gives one up", "another one does", "nothing new"])
+def test_what_gossip_finds_of_a_member_lets_the_master_of_a_rollout_decide(how):
+    node = Node(
+        NodeConfig("b", V("2.0"), V("0")),
+        MastershipConfig(),
+        Memory(),
+        Random(1),
+        gossiping=GossipConfig("10.0.0.2:1"),
+    )
+    node.gossip.says(0.0, Heartbeat("b", 1, 0, V("2.0"), V("0"), "10.0.0.2:1"))
+    alive = Heartbeat("a", 1, 1, V("2.0"), V("0"), "10.0.0.1:1")
+    suspect = replace(alive, condition=Condition.SUSPECT, by="c")
+    for known in (alive, suspect):
+        node.handle(1.0, PacketHeard(Table("c", Digest(), (known,))))
+    now = 1.0
+    while node.gossip.detector.next_failure_s > now:  # it probes in time, so it may judge
+        now += 0.25
+        node.gossip.probe(now)
+    node.master.begin(now, 4, "token", True)
+    (read,) = node.master.watching(now)
+    assert requested(node.master.replied(now, read.call, All(baking()))) == []
+    event = PacketHeard(Table("c", Digest(), (suspect,)))
+    if how == "another one does":
+        event = PacketHeard(Table("c", Digest(), (replace(suspect, condition=Condition.FAILED),)))
+    if how == "it gives one up":
+        event = TimerFired(Timer.SUSPICION, node.timers.set(Timer.SUSPICION, now).token)
+    steps = [one.step for one in requested(node.handle(now, event)) if isinstance(one, Commit)]
+    assert steps == ([] if how == "nothing new" else ["rollout retreats"])

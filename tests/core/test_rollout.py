@@ -132,6 +132,49 @@ def test_whoever_does_not_answer_gossip_counts_as_down_although_the_store_knows_
     assert ("budget_spent", "a") in named
 
 
+def remedy_for(shown, name, silent=()):
+    (remedy,) = [one.remedy for one in whole_ledger(shown, NOW_MS, silent) if one.subject == name]
+    return remedy
+
+
+def told(shown, silent):
+    """What keeps the rollout: code, subject and evidence."""
+    found = whole_ledger(shown, NOW_MS, silent)
+    return [(str(one.code), one.subject, one.evidence) for one in found if one.subject]
+
+
+def test_a_member_that_waits_and_does_not_answer_gossip_is_named():
+    silence = "does not answer gossip: its turn comes once it does"
+    shown = view(member("a", "2.0"), member("b", "2.0"), member("c"))
+    assert told(shown, {"c"}) == [("member_down", "c", f"c has 1.0, and {silence}")]
+    remedy = remedy_for(shown, "c", {"c"})
+    assert all(words in remedy for words in ("start c again", "upgrade skip c", "exclude it"))
+    assert told(view(*(member(name) for name in "abc")), {"a"}) == [
+        ("member_down", "a", f"a has 1.0, and {silence}"),
+        ("budget_spent", "b", "b is next, and not more than 1 may be down: a does not answer"),
+    ]
+
+
+def test_who_does_not_answer_gossip_keeps_a_canary_back_and_is_named():
+    members = [member("a"), member("b"), member("c", "2.0")]
+    shown = view(*members, rollout=rollout(budget=2, canary=1))
+    assert next_member(shown, NOW_MS, {"c"}) is None
+    assert told(shown, {"c"}) == [
+        ("budget_spent", "a", "a is next, and not more than 1 may be down: c does not answer")
+    ]
+    assert told(shown, ()) == []
+    assert told(view(*members, rollout=rollout(budget=2)), {"c"}) == []
+
+
+def test_a_slot_is_not_used_while_somebody_does_not_answer_gossip_and_that_is_named():
+    shown = view(member("a"), member("b", "2.0"), slots=["a"])
+    assert next_member(shown, NOW_MS, {"b"}) is None
+    assert told(shown, {"b"}) == [
+        ("budget_spent", "a", "a is next, and not more than 1 may be down: b does not answer")
+    ]
+    assert told(shown, ()) == []
+
+
 def brought(name, turn="3.10", **changes):
     """A member that got the version in this rollout."""
     work = at(TurnStep.UNDRAIN, WorkState.ENDED, turn=turn)
@@ -189,6 +232,18 @@ def test_the_master_hands_over_when_it_is_next_and_somebody_else_is_up():
     assert not hands_over(view(master, replace(other, standing=Standing.AWAY), master="a"), NOW_MS)
     assert not hands_over(view(master, member("b"), master="a"), NOW_MS)  # b is next
     assert not hands_over(view(master, other, master="b"), NOW_MS)
+
+
+def test_the_master_does_not_hand_over_to_who_does_not_answer_gossip():
+    shown = view(member("a"), member("b", "2.0"), master="a", rollout=rollout(budget=2))
+    assert not hands_over(shown, NOW_MS, {"b"})
+    assert slot_request(shown, NOW_MS, (), {"b"}).id == "a"
+    assert told(shown, {"b"}) == []
+    alone = view(*shown.members.values(), master="a")
+    assert slot_request(alone, NOW_MS, (), {"b"}) is None
+    assert told(alone, {"b"}) == [
+        ("budget_spent", "a", "a is next, and not more than 1 may be down: b does not answer")
+    ]
 
 
 # --- what the master does -------------------------------------------------------------------------
@@ -530,13 +585,16 @@ def test_a_member_that_is_worse_for_the_version_pauses_the_rollout():
     assert (paused.pause.by, paused.pause.reason) == ("a", step.inputs)
     told = view(*shown.members.values(), rollout=paused)
     assert rollout_step(told, NOW_MS, {"c"}) is None
-    assert codes(told) == [("rollout", ""), ("rollout_paused", ""), ("unhealthy_after", "a")]
+    assert codes(told) == [("rollout", ""), ("unhealthy_after", "a")]
+    assert "mend it, then: peerupgrade upgrade resume; or" in remedy_for(told, "a")
+    assert "upgrade resume" not in remedy_for(shown, "a")
     assert refused(told, Resume("ann")) == "unhealthy"
     left = steer(told, Skip("a", "ann")).rollout
     assert (left.pause, left.skipped) == (None, ("a",))
     assert next_member(view(*shown.members.values(), rollout=left), NOW_MS).id == "c"
     healed = view(brought("a", health=HEALTHY), member("c"), rollout=paused)
     assert next_member(healed, NOW_MS) is None
+    assert codes(healed) == [("rollout", ""), ("rollout_paused", "")]
     assert steer(healed, Resume("ann")).rollout.pause is None
 
 
@@ -551,6 +609,21 @@ def test_a_member_that_does_not_answer_any_more_is_worse_too():
     assert rollout_step(shown, NOW_MS, (), {"a"}) is None  # it may yet answer
     step = rollout_step(shown, NOW_MS, (), {"a", "c"}, {"a", "c"})
     assert step.inputs == "a has got 2.0, and does not answer any more"
+    paused = replace(shown, record=step.record)
+    assert told(paused, {"a"}) == [("unhealthy_after", "a", step.inputs)]
+    assert "rollout_paused" not in {str(one.code) for one in whole_ledger(paused, NOW_MS, {"a"})}
+    remedy = remedy_for(paused, "a", {"a"})
+    ways = "start a again, then", "upgrade skip a", "upgrade abort --rollback", "exclude it"
+    assert all(words in remedy for words in ways)
+    assert codes(paused) == [("rollout", ""), ("rollout_paused", "")]  # it answers again
+    for ends in ({"rollback": 1}, {"aborted": 1}):  # then it is not judged, and a person paused it
+        by_a = after(OnUnhealthy.PAUSE, HEALTHY, pause=Hold("a", "lunch", 1), **ends)
+        assert "rollout_paused" in {str(one.code) for one in whole_ledger(by_a, NOW_MS, {"a"})}
+    by_ann = after(OnUnhealthy.PAUSE, HEALTHY, pause=Hold("ann", "lunch", 1))
+    assert [str(one.code) for one in whole_ledger(by_ann, NOW_MS, {"a"})] == [
+        "rollout",
+        "rollout_paused",
+    ]
 
 
 def test_a_member_in_its_turn_is_not_judged_before_that_is_over():
@@ -601,6 +674,18 @@ def test_one_returns_to_what_it_had_and_then_somebody_looks():
     assert next_member(view(*members, rollout=resumed), NOW_MS).id == "c"
     more = replace(left, strategy=replace(left.strategy, failures=1))
     assert next_member(view(*members, rollout=more), NOW_MS).id == "c"
+
+
+def test_one_that_was_to_return_and_is_skipped_keeps_what_it_has():
+    left = {"skipped": ("a", "b"), "failed": ("a",), "returning": ("a", "b")}
+    shown = after(OnUnhealthy.NODE, **left)
+    assert names(lacking(shown)) == ["a", "b", "c"]
+    kept = steer(shown, Skip("a", "ann")).rollout
+    assert (kept.returning, kept.skipped) == (("b",), ("a", "b"))
+    assert names(lacking(view(*shown.members.values(), rollout=kept))) == ["b", "c"]
+    in_turn = after(OnUnhealthy.NODE, turns=(turn("a", version="1.0"),), **left)
+    came_back = steer(in_turn, Skip("a", "ann")).rollout
+    assert (came_back.returning, came_back.turns[0].given_up) == (("b",), 1)
 
 
 def test_one_that_returns_waits_for_no_pause_no_window_and_no_soak():

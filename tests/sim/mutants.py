@@ -198,8 +198,8 @@ MUTANTS = [
         "R29v",
         "a member is taken down beyond the budget, or while another one does not answer",
         ROLLOUT,
-        "return up[0] if len(down) < budget else None",
-        "return up[0]",
+        "return member if len(down) < budget else None",
+        "return member",
     ),
     Mutant(
         "turn back",

@@ -74,6 +74,7 @@ class Gossip:
     detector: Detector = field(init=False)
     me: Heartbeat | None = None
     record: ClusterRecord | None = None  # the newest that the node obeys
+    condition_changes: int = 0  # how often the condition of any node has changed
     _queue: Queue = field(default_factory=Queue)
     _record_s: float = 0.0  # since when
     _changed_s: float = 0.0  # the roster, last
@@ -305,6 +306,8 @@ class Gossip:
             if not self.roster.hear(heartbeat):
                 continue
             self._changed_s = now
+            before = known.condition if known is not None else Condition.ALIVE
+            self.condition_changes += before is not heartbeat.condition
             self._judge(now, heartbeat)
             if spreads:
                 self._queue.add(heartbeat.id)
