@@ -264,7 +264,7 @@ class EmbeddedServer:
             log_start = _size(self._log_path)
             self._process = self._spawn(self._binary)
             self._lock.name_server(self._process.pid)
-            await self._until_ready(log_start)
+            await self._until_ready(self._process, log_start)
         except OSError as error:
             await self.kill()
             raise ConfigError(
@@ -353,9 +353,8 @@ class EmbeddedServer:
         ]
         return "".join(f"{line}\n" for line in lines).encode()
 
-    async def _until_ready(self, log_start: int) -> None:
+    async def _until_ready(self, process: subprocess.Popen[bytes], log_start: int) -> None:
         assert self._address is not None
-        process = self._running()
         deadline_s = time.monotonic() + _READY_S
         while True:
             if await _answers(self._address, self._password):

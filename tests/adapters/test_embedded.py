@@ -279,6 +279,18 @@ async def test_a_stopped_server_is_killed_in_the_end(tmp_path, binary, monkeypat
     assert not alive(pid)
 
 
+@pytest.mark.asyncio
+async def test_a_server_that_has_ended_before_anybody_looks_is_explained_by_its_log(tmp_path):
+    class Late(EmbeddedServer):
+        def _spawn(self, binary):
+            process = super()._spawn(binary)
+            process.wait()
+            return process
+
+    with pytest.raises(ConfigError, match="no-such-setting"):
+        await Late(tmp_path, extra_config=["no-such-setting 1"]).start()
+
+
 @on_every_server
 @pytest.mark.asyncio
 async def test_a_bad_setting_shows_the_log_without_the_password(tmp_path, binary):
