@@ -35,6 +35,7 @@ from peerupgrade.core.rollout import (
     has_stopped,
     lacking,
     rollout_budget,
+    slot_budget,
     soaks_until_ms,
     unhealthy,
     window_opens_at_ms,
@@ -283,8 +284,9 @@ def _no_slot(
     else:
         why = {name: how for name, how in held.items() if name != member.id}
         mine, budget = snapshot.slots.get(member.id), rollout_budget(snapshot)
-        if mine is None and len(why) < budget:
+        if mine is None and len(why) < slot_budget(snapshot, member, silent):
             return
+        why |= dict.fromkeys(down - {*why, member.id}, "counts as down")
         if mine is not None and mine.by == f"rollout {rollout.id}":
             return
         why = why or held

@@ -172,6 +172,18 @@ def counted(
     return frozenset(down), budget
 
 
+def slot_budget(snapshot: Snapshot, member: Member, silent: Collection[str] = ()) -> int:
+    """So many may be down by the store for this member to get a slot, it included.
+
+    Who counts as down and is up by the store takes the room of one.
+    """
+    record = snapshot.record
+    assert record is not None
+    held = {one.id for one in snapshot.members.values() if is_down(record, one)}
+    unseen = counted(snapshot, member, silent)[0] - held - set(snapshot.slots)
+    return rollout_budget(snapshot) - len(unseen)
+
+
 def _goes_on(snapshot: Snapshot, now_ms: int) -> bool:
     """Members may be given the version now; those that return need not wait for it."""
     record = snapshot.record
@@ -601,8 +613,10 @@ def slot_request(
         missing.append(member.id)
     if not missing:
         return None
-    by, budget = _BY + rollout.id, rollout_budget(snapshot)
-    return TakeSlot(missing[0], by, budget, revision=record.revision)
+    budget = rollout_budget(snapshot)
+    if member is not None and missing[0] == member.id:
+        budget = slot_budget(snapshot, member, silent)
+    return TakeSlot(missing[0], _BY + rollout.id, budget, revision=record.revision)
 
 
 def _returned(snapshot: Snapshot, turns: Collection[Turn], slot: Slot) -> ReturnSlot | None:

@@ -814,3 +814,12 @@ def test_a_canary_does_not_take_the_place_of_a_persons_pause():
     resumed = replace(shown.record.rollout, pause=None)
     step = rollout_step(view(*shown.members.values(), rollout=resumed), NOW_MS, ())
     assert step.record.rollout.pause.by == "canary"
+
+
+def test_who_is_silent_and_who_is_down_take_the_room_of_one_each():
+    members = [member("a"), member("b"), member("c", standing=Standing.AWAY)]
+    shown = view(*members, rollout=rollout(budget=2))
+    assert slot_request(shown, NOW_MS, (), ()).budget == 2
+    assert slot_request(shown, NOW_MS, (), ("b",)).budget == 1  # "c" is down: the store refuses
+    (spent,) = [one for one in whole_ledger(shown, NOW_MS, ("b",)) if one.code == "budget_spent"]
+    assert "b counts as down, c is down" in spent.evidence
