@@ -120,8 +120,9 @@ def start(
     The master's own node is the last, after another one has taken over; still later
     come those with the label upgrade=last.
 
-    With --wait the exit code is 0 once it is done or rolled back, and 5 if it was
-    aborted, or a step failed and somebody has to say how it goes on.
+    With --wait the exit code is 0 once it is done, or rolled back because somebody
+    wanted that, and 5 if it was aborted, if it went back by itself, or if somebody
+    has to say how it goes on.
 
     For example:
 

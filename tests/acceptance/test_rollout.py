@@ -159,7 +159,7 @@ async def test_a_release_whose_probes_fail_is_rolled_back_by_itself_and_nothing_
     code, answer, said = await agents.ask(
         "a", "upgrade", "start", "2.0", "--on-unhealthy", "all", "--wait"
     )
-    assert code == ExitCode.OK, said
+    assert code == ExitCode.NOT_SETTLED, said
     assert answer["ended"]["outcome"] == "rolled back"
     assert "not healthy within 8 s" in answer["ended"]["cause"]
     assert "no database" in answer["ended"]["cause"]
