@@ -305,7 +305,7 @@ class Membership:
 
     def set_away(self, now: float, away: bool) -> list[Effect]:
         """R26: not serving, while software is replaced."""
-        if away and self._standing is not Standing.AWAY:
+        if away and self._standing is Standing.SERVING:
             self._standing = Standing.AWAY
             return self._suspend(NodeState.AWAY, "it was told not to serve") + self.step(now)
         if not away and self._standing is Standing.AWAY:

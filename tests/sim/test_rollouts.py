@@ -97,16 +97,6 @@ def test_the_masters_own_node_is_the_last_after_handing_over():
     assert last["by"] != "a"
 
 
-def test_a_member_that_stands_by_before_it_has_left_can_still_leave():
-    scene = Rollouts()
-    scene.come_to("b", TurnStep.DRAIN)
-    scene.in_place("b", "3.0")  # too new to serve here
-    scene.run(1.0, but=[("stepped", "b")])
-    assert scene.members["b"].standing is Standing.STANDBY
-    scene.come_to("b", TurnStep.RESTART)
-    assert scene.members["b"].standing is Standing.AWAY
-
-
 def test_a_cluster_of_one_upgrades_itself():
     scene = Rollouts("a")
     assert scene.ended("a")
