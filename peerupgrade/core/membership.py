@@ -684,6 +684,8 @@ class Membership:
                 return self._new_token()  # an earlier start was excluded, not this one
             self._registered = False
             return self._suspend(NodeState.EXCLUDED, "it was excluded; start it again")
+        if reply.rule == "other_generation":
+            self._registered = False  # R24: of this store it is no member
         # Who has never operated gives up and says why; who has may be let in again.
         state = NodeState.SUSPENDED if self._has_operated else NodeState.REFUSED
         return self._suspend(state, reply.rule)
