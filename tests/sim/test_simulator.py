@@ -44,6 +44,19 @@ def test_shrinking_leaves_what_matters(monkeypatch):
     assert any("operates at" in line for line in smallest.story)
 
 
+@pytest.mark.parametrize(
+    ("seed", "what"),
+    [
+        (920, "one that stood by was told to leave, and the store took it for serving"),
+        (8021, "a node of another generation went on by an old word of this store's"),
+        (8392, "the same, and the version rose past it"),
+        (20341, "older software was admitted before all had switched in a downgrade"),
+    ],
+)
+def test_a_seed_that_broke_an_invariant_once(seed, what):
+    assert run_seed(seed, 5).problem == "", what
+
+
 def test_an_assertion_of_the_core_is_a_problem_of_the_seed(monkeypatch):
     def fail(*_):
         raise AssertionError("cannot be")
