@@ -80,3 +80,14 @@ def test_one_under_way_is_shown(run, node):
     code, out, _ = run("status", "--json")
     assert code in (ExitCode.OK, ExitCode.NOT_SETTLED)
     assert json.loads(out)["downgrade"]["begun"] is True
+
+
+def test_what_a_node_only_remembers_ends_no_waiting(run, node, monkeypatch):
+    def the_store_answers(_s):
+        node.knows(record=replace(AT_2, acting=V("1.0"), downgrades=1))
+        node.the_ledger = replace(node.the_ledger, live=True)
+
+    node.the_ledger = replace(node.the_ledger, live=False)
+    monkeypatch.setattr("peerupgrade.cli.downgrade.time.sleep", the_store_answers)
+    code, _, err = run("downgrade", "start", "1.0", "--wait")
+    assert (code, "every node operates at 1.0" in err) == (ExitCode.OK, True)

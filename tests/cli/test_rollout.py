@@ -176,3 +176,14 @@ def test_whoever_waits_is_told_when_too_many_have_failed(node, run):
     code, out, _ = run("upgrade", "status", "--wait")
     assert code == ExitCode.NOT_SETTLED
     assert "n3 failed, and 0 may" in out
+
+
+def test_what_a_node_only_remembers_ends_no_waiting(node, run, monkeypatch):
+    def the_store_answers(_s):
+        knows(node, None, rollout_end=RolloutEnd("4.12", "2.0", 1, 2, aborted=1))
+        node.the_ledger = replace(node.the_ledger, live=True)
+
+    knows(node, None, rollout_end=RolloutEnd("4.11", "1.0", 1, 2))
+    node.the_ledger = replace(node.the_ledger, live=False)
+    monkeypatch.setattr("peerupgrade.cli.rollout.time.sleep", the_store_answers)
+    assert run("upgrade", "status", "--wait")[0] == ExitCode.NOT_SETTLED
