@@ -38,7 +38,8 @@ class Settings:
             of policy `suspend`.
         guard_max_s: the longest guarded operation; a lease on the store's side is longer by it.
         lock_ttl_s: how long a master's lease lasts.
-        quarantine_s: how long a store that may have lost writes is not trusted.
+        quarantine_s: how long a store that may have lost writes is not trusted; at least as long
+            as the lease of any node, also where this one has none.
         min_replicas: replicas that must confirm a decision; 0: one if there are any.
         conversion_pace: `adaptive` to what the application's own commands feel, or `full`.
         start_timeout_s: how long a start waits for a store that does not answer; 0: for ever.

@@ -435,6 +435,8 @@ def _check_notes(lines, verdict):
                 data.append((line["at_s"] + CLOCK_ERROR_S, parse_version(line["after"])))
             case "lost":
                 losses.append((line["began_s"], line["at_s"]))
+                # It forgot the data version together with the records that it was about.
+                data = [one for one in data if one[0] < line["began_s"]]
     for line in lines:
         if line["kind"] == "note":
             _check_note(line, newest[line["key"]], data, losses, verdict)

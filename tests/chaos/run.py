@@ -38,7 +38,7 @@ _SETTINGS = {
     "cluster": CLUSTER,
     "bootstrap_expect": sum(kind is WorkerPlace for kind, _ in _PLACES),
     "lock_ttl_s": 0.9,
-    "quarantine_s": 1.0,
+    "quarantine_s": 2.6,  # the longest lease of them, with its margin
     "guard_max_s": 0.5,
     "stop_timeout_s": 2.0,
     "on_stop": "stay",

@@ -398,3 +398,12 @@ def test_what_the_store_lost_is_no_fault_of_a_conversion():
     story = upgraded().noted(7).note(0).lost()  # read before the loss was written down
     story.lines[-1]["began_s"] -= 2.0
     assert reported(story) == []
+
+
+def test_a_data_version_that_the_store_forgot_is_about_nothing_any_more():
+    story = upgraded().noted(7).lost()
+    story.lines[-1]["began_s"] = story.lines[0]["at_s"]
+    assert reported(story.note(7, "1.0")) == []
+    before = upgraded().noted(7).lost()
+    (found,) = reported(before.note(7, "1.0"))
+    assert found.startswith("S9: note k is in format 1.0")
