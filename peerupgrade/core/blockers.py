@@ -388,6 +388,14 @@ def _hold_blocker(record: ClusterRecord) -> Blocker:
 def _stays_blocker(record: ClusterRecord) -> Blocker:
     rollout = record.rollout
     assert rollout is not None
+    if rollout.returning and not rollout.rollback:
+        return Blocker(
+            Code.ROLLBACK,
+            "",
+            rollout.started_at_ms,
+            f"{', '.join(rollout.returning)} returns to what it had, and the acting version stays",
+            f"wait until it has; or: peerupgrade upgrade skip {rollout.returning[0]}",
+        )
     if not rollout.rollback:
         return Blocker(
             Code.BAKING,

@@ -272,9 +272,11 @@ class ClusterRecord:
 
     @property
     def stays(self) -> bool:
-        """True while a rollout goes back, or bakes at its end: the acting version must not rise."""
+        """True while a rollout or a member of it goes back, or it bakes: nothing may be raised."""
         rollout = self.rollout
-        return rollout is not None and (rollout.rollback == 1 or rollout.strategy.bake_ms > 0)
+        if rollout is None:
+            return False
+        return rollout.rollback == 1 or bool(rollout.returning) or rollout.strategy.bake_ms > 0
 
     @property
     def settled(self) -> bool:

@@ -68,7 +68,7 @@ def lacking(snapshot: Snapshot) -> list[Member]:
     found = [
         member
         for member in snapshot.members.values()
-        if _lacks(rollout, member)
+        if _lacks(record, rollout, member)
         and (member.id not in rollout.skipped or member.id in rollout.returning)
         and rollout.turn_of(member.id) is None
     ]
@@ -83,8 +83,10 @@ def returns(rollout: Rollout, member: Member) -> bool:
     return rollout.rollback == 1 or member.id in rollout.returning
 
 
-def _lacks(rollout: Rollout, member: Member) -> bool:
+def _lacks(record: ClusterRecord, rollout: Rollout, member: Member) -> bool:
     if returns(rollout, member):
+        if risen(record, [member]) is not None:
+            return False  # by what a member remembered after the store had forgotten it
         return bool(_came(rollout, member)) and member.installed >= parse_version(rollout.version)
     return member.installed < parse_version(rollout.version)
 
@@ -367,7 +369,7 @@ def rollout_view(snapshot: Snapshot) -> RolloutView | None:
     rollout = record.rollout
     members = sorted(snapshot.members.values(), key=lambda one: turn_order(one, record.master))
     waiting = frozenset(member.id for member in lacking(snapshot))
-    parts = tuple(_part(rollout, member, waiting) for member in members)
+    parts = tuple(_part(record, rollout, member, waiting) for member in members)
     done = sum(part.state == "done" for part in parts)
     brought = [part for part in parts if part.state == "done" and part.work is not None]
     left = sum(part.state in ("waits", "turn") for part in parts)
@@ -376,13 +378,15 @@ def rollout_view(snapshot: Snapshot) -> RolloutView | None:
     return RolloutView(rollout, parts, done, remaining_s)
 
 
-def _part(rollout: Rollout, member: Member, waiting: Collection[str]) -> Part:
+def _part(
+    record: ClusterRecord, rollout: Rollout, member: Member, waiting: Collection[str]
+) -> Part:
     turn, work = rollout.turn_of(member.id), member.work
     if turn is not None:
         return Part(member, "turn", work_on(member, turn))
     if member.id in waiting:
         return Part(member, "waits", None)
-    if _lacks(rollout, member):
+    if _lacks(record, rollout, member):
         return Part(member, "skipped", None)
     ours = work is not None and _number(work.turn) > _number(rollout.id)
     return Part(member, "done", work if ours else None)
@@ -411,6 +415,7 @@ def rollout_step(
     if record is None or record.rollout is None or not snapshot.verified:
         return None
     rollout = record.rollout
+    assert record.acting is not None
     worse = _after_worse(snapshot, now_ms, failed)
     if worse is not None:
         return worse
@@ -420,6 +425,10 @@ def rollout_step(
             rest = tuple(one for one in rollout.turns if one is not turn)
             ended = replace(rollout, turns=rest, turn_ended_at_ms=now_ms)
             return _step(StepName.TURN_ENDED, record, ended, said_of(turn, member))
+        if parse_version(turn.version) < record.acting and not turn.given_up:
+            stays = with_turn(rollout, replace(turn, given_up=1))
+            why = f"{turn.node} keeps what it has: the cluster acts at {record.acting} by now"
+            return _step(StepName.ROLLOUT_RETREATS, record, stays, why)
         if has_stopped(work_on(member, turn), turn):
             step = _after_failure(snapshot, rollout, turn, now_ms)
             if step is not None:

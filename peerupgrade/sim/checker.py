@@ -183,7 +183,7 @@ class Checker:
                 self._operates(machine, version)
             case Said(machine, Operate(None)) if _leaves(machine):
                 self._taken_down(machine)
-            case TakenDown(machine):
+            case TakenDown(machine) if _is_member(world, machine):
                 self._taken_down(machine)
             case StepBegins(machine, order):
                 self._step_begins(world, machine, order.work)
@@ -567,6 +567,14 @@ def _settled_without(store: SimStore, member: Member) -> bool:
     record = store.state.record
     data = record.data if record is not None else None
     return data is not None and member.operating is not None and member.operating < data
+
+
+def _is_member(world: World, machine: Machine) -> bool:
+    """False where another process has its name: that one goes on."""
+    member = world.store.state.members.get(machine.name)
+    if machine.node is None or member is None:
+        return False
+    return machine.node.membership.memory.token == member.token
 
 
 def _leaves(machine: Machine) -> bool:

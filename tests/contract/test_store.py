@@ -1042,7 +1042,11 @@ class TestCommit:
         await told(stage, decided, Conflict)
         await told(stage, commit(stage, **acting(V2)), Refused, "held")
         await stage.call(ReleaseHold("ann"))
-        for changes in ({"rollback": 1}, {"strategy": Strategy(bake_ms=1)}):
+        for changes in (
+            {"rollback": 1},
+            {"returning": ("b",)},
+            {"strategy": Strategy(bake_ms=1)},
+        ):
             await told(stage, commit(stage, rollout=replace(ROLLOUT, **changes)), Done)
             await told(stage, commit(stage, **acting(V2), rollout=None), Refused, "rollout_stays")
         await told(stage, commit(stage, rollout=ROLLOUT), Done)

@@ -776,7 +776,35 @@ def test_the_version_does_not_rise_before_a_rollout_has_baked():
     assert ("baking", "") not in codes(waits)  # the rollout itself is named
 
 
-@pytest.mark.parametrize("changes", [{"bake_ms": 1}, {"rollback": 1}])
+def test_the_version_does_not_rise_while_a_member_returns():
+    shown = view(brought("a"), brought("b"), rollout=rollout(returning=("b",), skipped=("b",)))
+    (found,) = raise_blockers(shown, NOW_MS)
+    assert (found.code, found.remedy.endswith("skip b")) == (Code.ROLLBACK, True)
+    assert "b returns to what it had" in found.evidence
+
+
+@pytest.mark.parametrize("changes", [{"rollback": 1}, {"returning": ("a",), "skipped": ("a",)}])
+def test_a_member_does_not_return_to_a_version_that_the_cluster_has_left_behind(changes):
+    """Members may have brought the store up to a raise that it had forgotten."""
+    back = rollout(**changes)
+    assert next_member(view(brought("a"), rollout=back), NOW_MS).id == "a"
+    left_behind = view(brought("a"), rollout=back, acting="2.0")
+    assert next_member(left_behind, NOW_MS) is None
+    assert rollout_step(left_behind, NOW_MS, ()).name is StepName.ROLLOUT_ENDED
+
+
+def test_a_turn_back_to_a_version_that_the_cluster_has_left_behind_is_given_up():
+    back = rollout(turn(id="3.12", version="1.0"), rollback=1)
+    left_behind = view(brought("a"), rollout=back, acting="2.0")
+    step = rollout_step(left_behind, NOW_MS, ())
+    assert step.name is StepName.ROLLOUT_RETREATS
+    assert step.record.rollout.turns[0].given_up == 1
+    assert "the cluster acts at 2.0" in step.inputs
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bake_ms": 1}, {"rollback": 1}, {"returning": ("a",), "skipped": ("a",)}]
+)
 def test_the_store_takes_no_raise_that_a_rollout_forbids(changes):
     """As it takes none against a hold, whatever the master thinks."""
     kept = record(rollout=rollout(**changes))

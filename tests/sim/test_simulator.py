@@ -48,7 +48,9 @@ def test_shrinking_leaves_what_matters(monkeypatch):
     ("seed", "what"),
     [
         (920, "one that stood by was told to leave, and the store took it for serving"),
+        (6690, "the version rose while a member was to return to an older one"),
         (8021, "a node of another generation went on by an old word of this store's"),
+        (9042, "a script stopped a process whose name another one had"),
         (8392, "the same, and the version rose past it"),
         (20341, "older software was admitted before all had switched in a downgrade"),
     ],

@@ -1,8 +1,8 @@
 -- commit: writes the record that a master decided on, if nothing moved that it was decided from.
 -- Refuses an older mastership (R1), a store whose identity changed (R16), anything that moved (R2),
 -- a lower acting version outside a downgrade (R3), a downgrade other than was asked for or while records
--- are in formats that it could not read, and a raise against a hold (R22) or while a
--- rollout goes back or bakes.
+-- are in formats that it could not read, and a raise against a hold (R22) or while a rollout, or a
+-- member of it, goes back, or it bakes.
 -- KEYS: those of _prelude, and the set of the collections; their keys lie in the same slot.
 local new = ask.record
 if not record or record.generation ~= new.generation then
@@ -60,8 +60,12 @@ local moves = new.acting_key ~= record.acting_key
 if moves and not goes_back and record.acting ~= '' and record.hold ~= '' then
   return refused('held') -- R22
 end
-local rollout = record.rollout ~= '' and cjson.decode(record.rollout)
-if moves and not goes_back and rollout and (rollout.rollback > 0 or rollout.strategy.bake_ms > 0) then
+local function stays()
+  local rollout = record.rollout ~= '' and cjson.decode(record.rollout)
+  return rollout
+    and (rollout.rollback > 0 or #rollout.returning > 0 or rollout.strategy.bake_ms > 0)
+end
+if moves and not goes_back and stays() then
   return refused('rollout_stays')
 end
 local begins = goes_back and asked or asked_in(new)
