@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 
-from tests.chaos.points import FLOOR_TAKEN_BACK
+from tests.chaos.points import FLOOR_TAKEN_BACK, TURN, TURN_FAILED
 
 _REACHED_WITHIN_S = 5.0
 _PAUSE_S = 1.5
@@ -96,6 +96,9 @@ class Arming:
         if said["point"] == "after commit floor":  # the next master finds a hold
             self._follow(self._operator.hold(_HOLD_S))
             self._follow(self.expect(FLOOR_TAKEN_BACK, _REACHED_WITHIN_S))
+
+        if said["point"] in TURN and said["action"] == "fail":
+            self._follow(self.expect(TURN_FAILED, _REACHED_WITHIN_S))
 
     def _follow(self, work):
         task = asyncio.create_task(work)

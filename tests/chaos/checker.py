@@ -106,6 +106,8 @@ def judge(lines):
             verdict.violated(line, f"L1: not finished after the faults stopped: {line['why']}")
         elif line["kind"] == "unreadable":
             verdict.violated(line, f"S6: {line['node']} cannot read a note: {line['error']}")
+        elif line["kind"] == "unsafe":
+            verdict.violated(line, f"S18: {line['node']} got {line['version']} while it operated")
         elif line["kind"] == "hung":
             verdict.violated(line, f"L2: {line['node']} did not end when it was told to stop")
     _count(lines, verdict)
@@ -121,6 +123,7 @@ def _count(lines, verdict):
         {
             "upgrades completed": len({e["after"] for e in history if e["step"] == "completed"}),
             "upgrades rolled back": kinds["rolled back"],
+            "turns of rollouts": sum(entry["step"] == "turn ended" for entry in history),
             "raises": len({e["after"] for e in history if e["step"] == "raised"}),
             "operations": kinds["operation"],
             "values written": kinds["wrote"],

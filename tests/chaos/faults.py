@@ -72,7 +72,7 @@ class Faults:
             self._note(fault, place.name)
             await place.kill()
             await asyncio.sleep(fault.for_s)
-            await place.start(place.installed, place.lowest)
+            await place.start()
 
     async def _pause_node(self, fault):
         place = self._place(fault)
@@ -127,7 +127,7 @@ class Faults:
             await self._operator.exclude(place.name)
             prepare(place)
             await asyncio.sleep(fault.for_s)
-            await place.start(place.installed, place.lowest)
+            await place.start()
 
     async def _leave(self, fault):
         place = self._place(fault, [place for place in self._places if place.leaves])
@@ -135,7 +135,7 @@ class Faults:
             self._note(fault, place.name)
             await place.stop(leave=True)
             await asyncio.sleep(fault.for_s)
-            await place.start(place.installed, place.lowest)
+            await place.start()
 
     async def _exclude_paused(self, fault):
         """It has a lease, so nobody needs to say that it is stopped; then it wakes up."""

@@ -20,6 +20,7 @@ Of one start of a node (`node`, `start`), by its worker, or by whoever runs it:
     noted       began_s, key, seq: a note of the collection was acknowledged
     note        began_s, key, seq, through: one that was read; seq 0 if there is none
     unreadable  error: a note that it cannot read
+    unsafe      version: a rollout installed it while the node operated
     point       name, action: a crash point was reached, and the action taken
 
 Of the cluster, by the run:

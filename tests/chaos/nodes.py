@@ -16,13 +16,14 @@ from pathlib import Path
 import aiohttp
 
 from peerupgrade.adapters.embedded import die_with_parent
-from tests.chaos import notes
 from tests.chaos.journal import Journal, now_s
+from tests.chaos.release import read_installed, write_installed
 from tests.chaos.servers import url_of
 from tests.support.process import Process, send_signal
 
 WORKER = Path(__file__).with_name("worker.py")
 TELL = Path(__file__).with_name("tell.py")
+INSTALL = Path(__file__).with_name("install.py")
 # What a start of the interpreter costs, many at once on a small machine, is within this.
 _END_S = 20.0
 _RESTART_S = 0.2
@@ -50,7 +51,8 @@ class Place:
         self.number, self.directory, self.servers = number, directory, servers
         self.settings = settings
         self.name = f"n{number}"
-        self.installed = self.lowest = self.started = ""
+        self.software = directory / f"place{number}.version"  # a rollout changes it, too
+        self.started = None  # the release
         self.writers = [self.name]
         self.starts = self.disk = 0
         self.changing = asyncio.Lock()  # one change of what runs here at a time
@@ -80,18 +82,27 @@ class Place:
 
     # --- life -------------------------------------------------------------------------------------
 
-    async def start(self, installed, lowest):
+    @property
+    def installed(self):
+        """The release."""
+        return read_installed(self.software)
+
+    def install(self, release):
+        """What is started from here on."""
+        write_installed(self.software, release.version)
+
+    async def start(self):
         """Start what is installed now."""
-        self.installed, self.lowest, self.wanted = installed, lowest, True
-        self.started = installed
+        release = self.started = self.installed
+        self.wanted = True
         self.starts += 1
         start = self.number * 1000 + self.starts  # unique in the run
         running = self._made(start)
         await running.start(
             {
                 "name": self.name,
-                "installed": installed,
-                "lowest_supported": lowest,
+                "installed": release.version,
+                "lowest_supported": release.lowest,
                 "store": url_of(self.proxies[0]),
                 "lock_servers": [url_of(proxy) for proxy in self.proxies[1:]],
                 "state_dir": str(self.directory / f"{self.name}-{self.disk}"),
@@ -118,16 +129,16 @@ class Place:
             await asyncio.sleep(_SAYS_WHY_S)
         await self.running.kill()
 
-    def knows(self, installed):
+    def knows(self, release):
         """What runs here can become this without a restart: a program knows the formats that it
         was started with, and those of one release more.
         """
-        return not self.has_points or installed in (self.started, notes.next_release(self.started))
+        return not self.has_points or release in (self.started, self.started.next)
 
-    def upgrade_in_place(self, installed, lowest):
+    def upgrade_in_place(self, release):
         """Other software, without a restart."""
-        self.installed, self.lowest = installed, lowest
-        self.running.install(installed, lowest)
+        self.install(release)
+        self.running.install(release.version, release.lowest)
 
     def lose_disk(self):
         """What comes next remembers nothing; only while nothing runs."""
@@ -159,7 +170,7 @@ class Place:
             async with self.changing:
                 if self.wanted and self.running.ended:
                     await self.running.kill()
-                    await self.start(self.installed, self.lowest)
+                    await self.start()
 
     def _made(self, start):
         raise NotImplementedError
@@ -220,6 +231,7 @@ class _Worker(_Running):
             {
                 "settings": settings,
                 "start": self.start_number,
+                "software": str(place.software),
                 "disk": place.disk,
                 "journal": str(place.directory / f"{self.name}.journal"),
                 "writers": place.writers,
@@ -278,11 +290,15 @@ class _Agent(_Running):
         self._settings = settings
         self._noted = False
         journal = place.directory / f"{self.name}.journal"
-        told = [sys.executable, "-IS", str(TELL), str(journal), self.name, str(self.start_number)]
+        who = [str(journal), self.name, str(self.start_number)]
+        told = [sys.executable, "-IS", str(TELL), *who]
+        lowest = settings["lowest_supported"]
+        steps = [sys.executable, "-IS", str(INSTALL), *who, str(place.software), lowest]
         settings = {
             **settings,
-            "installed_command": f"cat {self._files / 'VERSION'}",
+            "installed_command": f"cat {place.software}",
             "on_acting_command": shlex.join(told),
+            "install_command": shlex.join(steps),
         }
         self._install(settings, settings.pop("installed"), settings["lowest_supported"])
         self._note_installed("began", lease_s=settings.get("lease_s", 0), disk=place.disk)
@@ -303,7 +319,6 @@ class _Agent(_Running):
         """What the node reads at its start and at SIGHUP."""
         self._settings = {**settings, "lowest_supported": lowest}
         self._versions = (installed, lowest)
-        (self._files / "VERSION").write_text(installed)
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in self._settings.items()]
         path = self._files / "node.toml"
         path.touch(mode=0o600)

@@ -9,19 +9,11 @@ collections to say, but what conversions do to them is.
 import random
 
 from tests.chaos.journal import now_s
+from tests.chaos.release import Release
 
 _NAME = "notes"
 _SLOTS = 5
 _WRITES_MAX = 10**6  # of one start
-
-
-def _number(version):
-    return int(version.partition(".")[2])
-
-
-def next_release(version):
-    """A worker knows its format, too: it may be told in place that its software is newer."""
-    return f"1.{_number(version) + 1}"
 
 
 def _upgrade(version):
@@ -46,7 +38,8 @@ class Notes:
     def __init__(self, node, journal, writer, start, installed, lowest):
         self._journal, self._writer, self._seq = journal, writer, start * _WRITES_MAX
         self._notes = node.collection(_NAME)
-        first, last = _number(lowest), _number(next_release(installed))
+        # The next one, too: it may be told in place that its software is newer.
+        first, last = Release.of(lowest).number, Release.of(installed).next.number
         self._notes.format(f"1.{first}")
         for number in range(first + 1, last + 1):
             version = f"1.{number}"

@@ -41,6 +41,7 @@ _GAP_S = (0.3, 1.5)
 _STEP_S = (0.05, 0.8)
 _CALM_BEFORE_END_S = (0.0, 3.0)
 _ROLLED_BACK = 0.25
+_DRIVEN = 0.4
 _HELD = 0.3
 _HOLD_S = (0.5, 4.0)  # of a hold that names its end
 _WAYS = ("in place", "restarted", "killed")
@@ -66,6 +67,8 @@ class Upgrade:
     rolled_back: bool
     hold_s: float | None  # None: no hold; 0: one that is released
     rest_s: float  # how long faults go on when every node has the new version
+    driven: bool  # by a rollout; else somebody installs on one node after the other
+    failures: int  # so many nodes may fail in a rollout before it pauses
 
 
 class Plan:
@@ -81,7 +84,7 @@ class Plan:
         self._points = {"common": deque(COMMON_POINTS), "rare": deque(RARE_POINTS)}
         for names in self._points.values():
             self._for_points.shuffle(names)
-        self._rolled_back_due = 0.0
+        self._rolled_back_due = self._driven_due = 0.0
 
     def fault(self):
         """The next one. Every kind comes once in each deck, so none is left out for long."""
@@ -94,13 +97,16 @@ class Plan:
         return Fault(name, chance.random(), for_s, chance.uniform(*_GAP_S))
 
     def upgrade(self, nodes):
-        """The next one. Exactly one in four is rolled back."""
+        """The next one. Exactly one in four is rolled back, and two in five are driven."""
         chance = self._for_upgrades
         order = list(range(nodes))
         chance.shuffle(order)
         self._rolled_back_due += _ROLLED_BACK
         rolled_back = self._rolled_back_due >= 1
         self._rolled_back_due -= rolled_back
+        self._driven_due += _DRIVEN
+        driven = self._driven_due >= 1
+        self._driven_due -= driven
         return Upgrade(
             tuple(order),
             tuple(chance.choice(_WAYS) for _ in order),
@@ -108,6 +114,8 @@ class Plan:
             rolled_back,
             self._hold_s(chance),
             chance.uniform(*_CALM_BEFORE_END_S),
+            driven,
+            chance.randint(0, 1),
         )
 
     def _hold_s(self, chance):

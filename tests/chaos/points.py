@@ -15,8 +15,8 @@ from peerupgrade.core.requests import Failed, LockReply
 from peerupgrade.data.formats import Formats
 from peerupgrade.runtime import node as runtime_node
 
-# Operators upgrade here, one node after another; no rollout does, and nobody wants to go back.
-_NOT_HERE = {"turn", "rollout", "downgrade", "downgraded", "barred"}
+# Nobody wants to go back here.
+_NOT_HERE = {"downgrade", "downgraded", "barred"}
 CRASH_POINTS = tuple(
     name for name in crashpoints.CRASH_POINTS if _NOT_HERE.isdisjoint(name.split())
 )
@@ -25,11 +25,25 @@ FIRST_POINTS = ("before init", "after init", "before commit formed", "after comm
 # These come seldom, and somebody knows when.
 FLOOR_TAKEN_BACK = ("before commit floor withdrawn", "after commit floor withdrawn")
 ROLLED_BACK = ("before commit upgrade withdrawn", "after commit upgrade withdrawn")
+TURN = ("before turn", "after turn")
+TURN_FAILED = (
+    "before commit rollout paused",
+    "after commit rollout paused",
+    "before commit rollout retreats",
+    "after commit rollout retreats",
+)
 HOLD_ENDS = ("before commit hold ended", "after commit hold ended")
 # Many nodes pass these, often at the same time; the others one node at a time.
 _COMMON = ("remember", "switch", "drain", "admit", "report", "attach", "lock acquire")
 COMMON_POINTS = tuple(name for name in CRASH_POINTS if name.partition(" ")[2] in _COMMON)
-_EXPECTED = {*FIRST_POINTS, *FLOOR_TAKEN_BACK, *ROLLED_BACK, *HOLD_ENDS}
+_EXPECTED = {
+    *FIRST_POINTS,
+    *FLOOR_TAKEN_BACK,
+    *ROLLED_BACK,
+    *TURN,
+    *TURN_FAILED,
+    *HOLD_ENDS,
+}
 RARE_POINTS = tuple(sorted(set(CRASH_POINTS) - set(COMMON_POINTS) - _EXPECTED))
 
 
@@ -158,6 +172,10 @@ def install(points):
         async def run(self, *args):
             await points.around("preparation", super().run(*args))
 
+    class TurnSteps(runtime_node.TurnSteps):
+        async def run(self, *args):
+            return await points.around("turn", super().run(*args))
+
     class Guards(runtime_node.Guards):
         async def drained(self, *args):
             await points.around("drain", super().drained(*args))
@@ -172,4 +190,4 @@ def install(points):
 
     Formats.convert_all = armed_convert_all
     runtime_node.connected, runtime_node.Hooks, runtime_node.Guards = armed, Hooks, Guards
-    runtime_node.Steps = Steps
+    runtime_node.Steps, runtime_node.TurnSteps = Steps, TurnSteps

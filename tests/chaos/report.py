@@ -7,6 +7,7 @@ from tests.chaos.plan import FAULTS
 from tests.chaos.points import CRASH_POINTS
 
 COUNTED = (
+    "turns of rollouts",
     "raises",
     "operations",
     "values written",

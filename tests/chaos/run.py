@@ -8,17 +8,17 @@ journal, and at the end the checker judges what it says there.
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 
-from peerupgrade.core.versions import parse_version
 from tests.chaos.arming import Arming
 from tests.chaos.checker import judge
+from tests.chaos.driving import Driver
 from tests.chaos.faults import Faults
 from tests.chaos.journal import Journal, now_s, read_journals
 from tests.chaos.nodes import AgentPlace, WorkerPlace
 from tests.chaos.operators import History, Operator
 from tests.chaos.plan import Plan
-from tests.chaos.points import FIRST_POINTS, HOLD_ENDS, ROLLED_BACK
+from tests.chaos.points import FIRST_POINTS, HOLD_ENDS, ROLLED_BACK, TURN
+from tests.chaos.release import Release
 from tests.chaos.servers import Servers, url_of
 
 CLUSTER = "chaos"
@@ -27,6 +27,7 @@ _FORM_S = 60.0
 _GHOSTS_AFTER_S = 5.0
 _CRASH_POINTS_S = 10.0
 _EXPECTED_WITHIN_S = 30.0
+_DRIVEN_UNDER_FAULTS_S = 25.0
 _PLACES = (
     (WorkerPlace, {}),
     (WorkerPlace, {}),
@@ -43,25 +44,6 @@ _SETTINGS = {
     "stop_timeout_s": 2.0,
     "on_stop": "stay",
 }
-
-
-@dataclass(frozen=True)
-class Release:
-    """Number `number` of the software; it supports the one before it."""
-
-    number: int
-
-    @property
-    def version(self):
-        return f"1.{self.number}"
-
-    @property
-    def lowest(self):
-        return f"1.{max(0, self.number - 1)}"
-
-    @property
-    def versions(self):
-        return self.version, self.lowest
 
 
 class Run:
@@ -138,7 +120,8 @@ class Run:
             if not place.has_points:
                 await self._operator.until(lambda s: s.record.acting is not None, _FORM_S)
             async with place.changing:
-                await place.start(*self._release.versions)
+                place.install(self._release)
+                await place.start()
         await self._operator.until(lambda s: len(s.members) == len(names), _FORM_S)
         await _cancel([arming])
         await self._arming.settle()
@@ -156,11 +139,13 @@ class Run:
 
     async def _round(self):
         upgrade = self._plan.upgrade(len(self._places))
-        old, self._release = self._release, Release(self._release.number + 1)
+        old, self._release = self._release, self._release.next
+        driver = self._driver(upgrade) if upgrade.driven else None
+        driving = asyncio.create_task(driver.run() if driver else _nothing())
         arming = asyncio.create_task(self._arming.run() if self._with_faults else _nothing())
         try:
             self._doing = "under faults"
-            await self._upgrade_under_faults(upgrade, old)
+            await self._upgrade_under_faults(upgrade, old, driver)
             # Most of a raise is still to come: here nodes only stop at crash points.
             self._doing = "finishing"
             ended = await self._completed(_CRASH_POINTS_S)
@@ -169,20 +154,31 @@ class Run:
             await self._arming.settle()
         if not ended:
             await self._finish()
+        await _cancel([driving])
 
-    async def _upgrade_under_faults(self, upgrade, old):
+    def _driver(self, upgrade):
+        half = len(self._places) // 2 if upgrade.rolled_back else 0
+        version = self._release.version
+        return Driver(self._operator, self._journal, version, upgrade.failures, half)
+
+    async def _upgrade_under_faults(self, upgrade, old, driver):
         held = upgrade.hold_s is not None
         expecting = [asyncio.create_task(self._expect(HOLD_ENDS))] if upgrade.hold_s else []
         holding = asyncio.create_task(self._operator.hold(upgrade.hold_s)) if held else None
         storm = asyncio.create_task(self._storm() if self._with_faults else _nothing())
         try:
-            if upgrade.rolled_back:
+            if driver is not None:
+                expecting.append(asyncio.create_task(self._expect(TURN)))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(driver.all_have_it(), _DRIVEN_UNDER_FAULTS_S)
+            elif upgrade.rolled_back:
                 half = upgrade.order[: len(self._places) // 2]
                 await self._install(upgrade, self._release, half)
                 expecting.append(asyncio.create_task(self._expect(ROLLED_BACK)))
                 await self._install(upgrade, old, half)
                 self._journal.write("rolled back", version=self._release.version)
-            await self._install(upgrade, self._release, upgrade.order)
+            if driver is None:
+                await self._install(upgrade, self._release, upgrade.order)
             await asyncio.sleep(upgrade.rest_s)
         finally:
             await _cancel([storm, *expecting])
@@ -238,15 +234,16 @@ class Run:
 
 async def _install_one(place, release, way):
     """In place only upwards: going back is a restart, so that nobody is told it too late."""
-    goes_back = parse_version(place.installed) > parse_version(release.version)
-    if way == "in place" and not goes_back and place.knows(release.version):
-        place.upgrade_in_place(*release.versions)
+    goes_back = place.installed.number > release.number
+    if way == "in place" and not goes_back and place.knows(release):
+        place.upgrade_in_place(release)
         return
     if way == "killed":
         await place.kill()
     else:
         await place.stop(leave=False)
-    await place.start(*release.versions)
+    place.install(release)
+    await place.start()
 
 
 async def _nothing():

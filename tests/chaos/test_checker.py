@@ -267,6 +267,10 @@ def test_l1_an_upgrade_that_does_not_end():
     assert_reported(formed().add("stuck", why="nobody knows"), "L1")
 
 
+def test_s18_a_node_that_operates_gets_other_software():
+    assert_reported(formed().add("unsafe", node="a", start=1, version="1.1"), "S18")
+
+
 def test_l2_a_node_that_does_not_stop():
     assert_reported(formed().add("hung", node="a", start=1), "L2")
 

@@ -33,6 +33,7 @@ from tests.chaos import points as crash_points  # noqa: E402
 from tests.chaos.client import Values, connect  # noqa: E402
 from tests.chaos.journal import Journal, now_s  # noqa: E402
 from tests.chaos.notes import Notes  # noqa: E402
+from tests.chaos.release import Release, write_installed  # noqa: E402
 
 _BETWEEN_OPERATIONS_S = 0.03
 _WAIT_RECORD_S = 60.0
@@ -57,6 +58,8 @@ class Worker:
         self.points = crash_points.Points(self._reached, given["armed"])
         self.settings = Settings(**given["settings"])
         self.writers = given["writers"]
+        self.software = Path(given["software"])
+        self.drained = False
         self.disk = given["disk"]
         self.stopped = asyncio.Event()
         self.lease_until_s = 0.0
@@ -87,7 +90,8 @@ class Worker:
             settings.installed,
             settings.lowest_supported,
         )
-        newest = int(settings.installed.partition(".")[2])
+        self._take_turns()
+        newest = Release.of(settings.installed).number
         for number in range(max(0, newest - _RELEASES), newest + _RELEASES):
             self.node.before(f"1.{number}")(_prepare)
 
@@ -115,6 +119,31 @@ class Worker:
                 task.result()  # raises what it died of
         if not self.stopped.is_set():
             raise ended.result()
+
+    # --- its turn in a rollout --------------------------------------------------------------------
+
+    def _take_turns(self):
+        """It is drained, gets other software, ends, and is started in that."""
+        turn = self.node.on_turn
+
+        # A process that has just started is not drained.
+        @turn("drain", look=lambda _: self.drained)
+        def _(_):
+            self.drained = True
+
+        @turn("install")
+        def _(context):
+            if self.node.operating is not None:
+                self.journal.write("unsafe", version=context.version)
+            write_installed(self.software, context.version)
+
+        @turn("restart")
+        def _(_):
+            os._exit(0)
+
+        @turn("undrain", look=lambda _: not self.drained)
+        def _(_):
+            self.drained = False
 
     # --- the journal ------------------------------------------------------------------------------
 
@@ -150,6 +179,8 @@ class Worker:
         values = Values(client, self.journal, self.settings.cluster, self.name, self.start)
         while True:
             await asyncio.sleep(_BETWEEN_OPERATIONS_S * random.uniform(0.5, 1.5))
+            if self.drained:
+                continue
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._operation(values)
