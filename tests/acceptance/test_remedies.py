@@ -578,6 +578,19 @@ async def test_step_unknown(walk, command):
     await walk.freed(Code.ROLLOUT)
 
 
+@walks(Code.DRAINED)
+async def test_drained_because_its_undrain_failed(walk):
+    program = Turns("undrain", RuntimeError("no answer"))
+    await rolls(walk, "--failures", "1", b=program)
+    remedy = ("mend what it reports", "start the agent of b again")
+    assert "no answer" in (await walk.blocked(Code.DRAINED, "b", *remedy)).evidence
+    await walk.crash("b")
+    program.mended.set()
+    await walk.start("b", "2.0", program.register, gossip="")
+    await walk.freed(Code.DRAINED, "b")
+    await walk.freed(Code.ROLLOUT)
+
+
 @walks(Code.MEMBER_DOWN)
 @pytest.mark.parametrize("how", ["start", "skip", "exclude"])
 async def test_member_down(walk, how):
@@ -656,6 +669,25 @@ async def test_unhealthy_before(walk, how):
         await walk.command("upgrade", "skip", "b")
     await walk.freed(Code.UNHEALTHY_BEFORE, "b")
     await walk.freed(Code.ROLLOUT)
+
+
+@walks(Code.DRAINED)
+@pytest.mark.parametrize("gone", [False, True])
+async def test_drained_because_it_was_skipped_and_is_not_well(walk, gone):
+    program = Probed("verify")
+    await rolls(walk, b=program)
+    await walk.blocked(Code.STEP_RUNS, "b")
+    program.ill = True
+    program.mended.set()
+    await walk.command("upgrade", "skip", "b")
+    await walk.blocked(Code.DRAINED, "b", "mend its program", "exclude b if it is gone")
+    await walk.freed(Code.ROLLOUT)
+    if gone:
+        await walk.crash("b")
+        await walk.exclude("b")
+    else:
+        program.ill = False
+    await walk.freed(Code.DRAINED, "b")
 
 
 @walks(Code.UNHEALTHY_AFTER)

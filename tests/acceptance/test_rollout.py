@@ -175,6 +175,28 @@ async def test_a_release_whose_probes_fail_is_rolled_back_by_itself_and_nothing_
     assert why["blockers"] == []
 
 
+async def test_a_skipped_node_gets_requests_again_as_soon_as_its_program_is_well(agents):
+    mended = agents.directory / "mended"
+    await form(agents, "a", "b", "c", b=well_with(agents, "b", "1.0", f"[ -e {mended} ]"))
+    code, _, said = await agents.ask("a", "upgrade", "start", "2.0", "--wait")
+    assert code == ExitCode.NOT_SETTLED, said
+    code, _, said = await agents.ask("a", "upgrade", "skip", "b", "--wait")
+    assert code == ExitCode.OK, said
+    _, why, _ = await agents.ask("a", "why")
+    (told,) = why["blockers"]
+    assert (told["code"], told["subject"]) == ("drained", "b")
+    assert "its probes fail" in told["evidence"]
+    assert "undrain" not in steps(agents, "b")
+    mended.touch()
+    await eventually(lambda: _blockers_gone(agents))
+    assert steps(agents, "b") == list(STEPS)
+
+
+async def _blockers_gone(agents):
+    _, why, _ = await agents.ask("a", "why")
+    return why is not None and why["blockers"] == []
+
+
 async def test_a_node_that_is_unhealthy_before_its_turn_is_told_apart(agents):
     await form(agents, "a", "b", "c", b=well_with(agents, "b", "9.9"))
 
