@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
 import venv
 import zipfile
@@ -238,6 +240,17 @@ async def test_a_unit_that_does_not_stay_active_is_not_well(systemctl, tmp_path)
         await unit.verify(context("verify"))
 
 
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="there is no systemctl")
+def test_the_systemctl_of_this_machine_knows_the_option():
+    """It names what it does not know before it looks for a manager, which may not be there."""
+    asked = ["systemctl", "--user", "kill", "--kill-who=main", "--signal=USR1", "no-such.service"]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert "unrecognized option" not in ran.stderr
+    asked[3] = "--kill-nobody=main"
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert "unrecognized option" in ran.stderr
+
+
 @pytest.mark.asyncio
 async def test_a_unit_of_a_user_may_be_drained_by_a_signal(systemctl):
     options = {"unit": "x", "user": "yes", "drain_signal": "USR1", "undrain_signal": "USR2"}
@@ -247,6 +260,6 @@ async def test_a_unit_of_a_user_may_be_drained_by_a_signal(systemctl):
         await run(context(step))
         assert look(context(step)) is None
     assert systemctl() == [
-        "--user kill --kill-whom=main --signal=USR1 x",
-        "--user kill --kill-whom=main --signal=USR2 x",
+        "--user kill --kill-who=main --signal=USR1 x",
+        "--user kill --kill-who=main --signal=USR2 x",
     ]
