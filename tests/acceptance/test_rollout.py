@@ -106,6 +106,19 @@ async def test_a_step_that_fails_is_shown_and_somebody_says_how_it_goes_on(agent
     assert ("b skipped", "ann") in [(one["kind"], one["by"]) for one in history["entries"]]
 
 
+async def test_what_an_install_left_there_that_failed_counts_and_runs_before_the_node_returns(
+    agents,
+):
+    half = with_script(agents, "b", "install", "exit 7", first=False)
+    await form(agents, "a", "b", b=half)
+    code, _, said = await agents.ask("a", "upgrade", "start", "2.0", "--wait")
+    assert code == ExitCode.NOT_SETTLED, said
+    code, _, said = await agents.ask("a", "upgrade", "skip", "b", "--wait")
+    assert code == ExitCode.OK, said
+    assert steps(agents, "b") == ["drain", "install", "restart", "undrain"]
+    assert (await agents.members("a"))["b"]["installed"] == "2.0"
+
+
 async def test_where_no_command_installs_a_person_does(agents):
     by_hand = {"install_command": ""}
     await form(agents, "a", "b", b=by_hand)
