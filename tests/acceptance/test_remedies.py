@@ -472,12 +472,13 @@ class Turns:
             node.installed_changed(context.version)
 
 
-async def rolls(walk, *words, b=None, names=("a", "b")):
+async def rolls(walk, *words, b=None, names=("a", "b"), **settings):
     """A rollout has begun; "a" is the master, and "b" has a program of its own."""
     others = Turns()
     for name in names:
         program = b if b is not None and name == "b" else others
-        await walk.start(name, "1.0", program.register, bootstrap_expect=len(names), gossip="")
+        settings |= {"bootstrap_expect": len(names), "gossip": ""}
+        await walk.start(name, "1.0", program.register, **settings)
         await walk.until(walk.has_master)
     for name in names:
         await walk.nodes[name].operating_now()
@@ -493,6 +494,25 @@ async def test_a_rollout_that_goes_on(walk):
     await walk.blocked(Code.ROLLOUT, "", "wait", "peerupgrade upgrade abort")
     program.mended.set()
     await walk.freed(Code.STEP_RUNS, "b")
+    await walk.freed(Code.ROLLOUT)
+    await walk.data_is("2.0")
+
+
+@walks(Code.STEP_RUNS)
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_member_whose_lease_ends_in_its_turn(walk, gone):
+    program = Turns("install")
+    await rolls(walk, b=program, lease_s=1.0)
+    await walk.blocked(Code.STEP_RUNS, "b", "wait", "start it again")
+    await walk.crash("b")
+    program.mended.set()
+    told = await walk.blocked(Code.STEP_RUNS, "b", "start b again", "exclude b --confirm-stopped")
+    assert "its lease ended" in told.evidence
+    if gone:
+        await walk.obey(Code.STEP_RUNS, "b", command="exclude b --confirm-stopped --reason gone")
+    else:
+        await walk.start("b", "1.0", program.register, gossip="", lease_s=1.0)
+        await walk.freed(Code.STEP_RUNS, "b")
     await walk.freed(Code.ROLLOUT)
     await walk.data_is("2.0")
 
