@@ -17,7 +17,6 @@ from peerupgrade.core.blockers import Code, raise_blockers
 from peerupgrade.core.health import Probing
 from peerupgrade.core.record import HealthState
 from peerupgrade.errors import ExitCode
-from tests.acceptance.agents import Agents
 from tests.core.builders import member, record, snapshot
 from tests.data.conftest import Cluster, register_1, register_2
 
@@ -30,12 +29,6 @@ def walks(*codes):
     """The test brings these about; all together must be all that there are."""
     WALKED.update(codes)
     return lambda test: test
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path):
-    async with EmbeddedServer(tmp_path / "store") as server:
-        yield server
 
 
 class Walk(Cluster):
@@ -117,8 +110,8 @@ class Walk(Cluster):
 
 
 @pytest_asyncio.fixture
-async def walk(server, tmp_path, monkeypatch, capsys):
-    walk = Walk(server, tmp_path, Agents(server.url, tmp_path, monkeypatch, capsys))
+async def walk(store, tmp_path, agents):
+    walk = Walk(store, tmp_path, agents)
     yield walk
     await walk.aclose()
 
@@ -366,21 +359,21 @@ async def test_nobody_has_the_steps(walk):
 
 
 @walks(Code.STORE_UNVERIFIED)
-async def test_store_unverified(walk, server):
+async def test_store_unverified(walk, store):
     await walk.form("a", quarantine_s=1.0)
-    await server.stop()
-    await server.start()
+    await store.stop()
+    await store.start()
     await walk.blocked(Code.STORE_UNVERIFIED, "", "wait")
     await walk.freed(Code.STORE_UNVERIFIED)
 
 
 @walks(Code.NOT_ATTACHED)
 @pytest.mark.parametrize("gone", [False, True])
-async def test_not_attached(walk, server, gone):
+async def test_not_attached(walk, store, gone):
     await walk.form("a", "b", quarantine_s=0.5)
     await walk.crash("b")
-    await server.stop()
-    await server.start()
+    await store.stop()
+    await store.start()
     await walk.blocked(Code.NOT_ATTACHED, "b", "start b again", "exclude it if it is gone")
     if gone:
         await walk.blocked(Code.STORE_UNVERIFIED, "")
@@ -392,11 +385,11 @@ async def test_not_attached(walk, server, gone):
 
 
 @walks(Code.STORE_UNREACHABLE)
-async def test_store_unreachable(walk, server):
+async def test_store_unreachable(walk, store):
     await walk.form("a")
-    await server.stop()
+    await store.stop()
     await walk.blocked(Code.STORE_UNREACHABLE, "a", "start the store")
-    await server.start()
+    await store.start()
     await walk.freed(Code.STORE_UNREACHABLE, "a")
 
 
@@ -412,11 +405,11 @@ async def test_no_master(walk, tmp_path):
 
 
 @walks(Code.SUSPENDED)
-async def test_suspended_because_the_lease_ended(walk, server):
+async def test_suspended_because_the_lease_ended(walk, store):
     await walk.form("a", lease_s=1.0)
-    await server.stop()
+    await store.stop()
     await walk.blocked(Code.SUSPENDED, "a", "start the store")
-    await server.start()
+    await store.start()
     await walk.freed(Code.SUSPENDED, "a")
 
 

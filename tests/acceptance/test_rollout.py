@@ -1,27 +1,12 @@
 """A rollout through real agents, driven by real commands."""
 
 import pytest
-import pytest_asyncio
 
-from peerupgrade.adapters.embedded import EmbeddedServer
 from peerupgrade.errors import ExitCode
-from tests.acceptance.agents import Agents, eventually
+from tests.acceptance.agents import eventually
 from tests.acceptance.strikes import STEPS, STRIKES, struck
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path):
-    async with EmbeddedServer(tmp_path / "store") as server:
-        yield server
-
-
-@pytest.fixture
-def agents(server, tmp_path, monkeypatch, capsys):
-    agents = Agents(server.url, tmp_path, monkeypatch, capsys)
-    yield agents
-    agents.end()
 
 
 def commands(agents, name, **others):
