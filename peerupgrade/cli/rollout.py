@@ -364,8 +364,14 @@ def _print(answer: Json) -> None:
         print_message(f"as of {moment(answer['now'])}, not live: {answer['note']}")
     print_pairs(_pairs(answer))
     rollout = answer["rollout"]
-    if rollout is None:
-        return
+    if rollout is not None:
+        _print_members(rollout)
+    for blocker in answer["blockers"]:
+        print()
+        print_blocker(blocker, answer["now_ms"])
+
+
+def _print_members(rollout: Json) -> None:
     print()
     print_table(
         ("NODE", "ZONE", "INSTALLED", "STANDING", "STATE", "STEP", "NOTE"),
@@ -382,9 +388,6 @@ def _print(answer: Json) -> None:
             for one in rollout["members"]
         ),
     )
-    for blocker in answer["blockers"]:
-        print()
-        print_blocker(blocker, answer["now_ms"])
 
 
 def _ails(health: Json | None) -> str:

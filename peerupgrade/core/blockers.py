@@ -58,6 +58,7 @@ class Code(StrEnum):
     STEP_MANUAL = "step_manual"
     STEP_FAILED = "step_failed"
     STEP_UNKNOWN = "step_unknown"
+    DRAINED = "drained"
     MEMBER_DOWN = "member_down"
     SOAKING = "soaking"
     WINDOW_CLOSED = "window_closed"
@@ -79,6 +80,7 @@ MEMBER_CODES = frozenset(
         Code.NOT_ATTACHED,
         Code.TURN_NOT_BEGUN,
         Code.STEP_RUNS,
+        Code.DRAINED,
         Code.MEMBER_DOWN,
         Code.UNHEALTHY_BEFORE,
         Code.UNHEALTHY_AFTER,

@@ -7,9 +7,12 @@ what the master knows of them is old, and a refusal brings it up to date. It mus
 lease that the master saw: its clock may have jumped since, which ends no lease.
 
 Two kinds of members are left alone. One that said that it is away wants to come back, and its
-software may be half installed. And nobody is removed before this mastership has lasted as long as
-the member's lease: after an outage of the store, or a jump of its clock, all leases have ended, and
-each must have had its time to be renewed.
+software may be half installed. It does not operate, so the acting version could pass it; but its
+slot would be free (R29), as after somebody's word that it is gone, and a release that kills agents
+would then be brought to one member after another, each of them down (S15). So a person decides,
+and is told that the lease has ended. And nobody is removed before this mastership has lasted as
+long as the member's lease: after an outage of the store, or a jump of its clock, all leases have
+ended, and each must have had its time to be renewed.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from peerupgrade.core.blockers import MEMBER_CODES, Blocker
+from peerupgrade.core.blockers import MEMBER_CODES, Blocker, Code
 from peerupgrade.core.record import Member, Snapshot, Standing
 from peerupgrade.core.requests import Exclude
+
+_STOPPED = (Code.STEP_MANUAL, Code.STEP_FAILED, Code.STEP_UNKNOWN)
 
 
 def lapsed(snapshot: Snapshot, now_ms: int, since_ms: int) -> Exclude | None:
@@ -72,18 +77,38 @@ def with_leases(blockers: Iterable[Blocker], snapshot: Snapshot, now_ms: int) ->
     """The same reasons; those about a member that does not renew its lease say what comes of it."""
     shown = []
     for blocker in blockers:
-        member = snapshot.members.get(blocker.subject)
-        late = member is not None and blocker.code in MEMBER_CODES and _is_late(member, now_ms)
-        if late:
-            assert member is not None
-            left_s = (member.lease_until_ms - now_ms) / 1000
-            ends = f"ends in {left_s:.0f} s" if left_s > 0 else f"ended {-left_s:.0f} s ago"
-            remedy = f"{blocker.remedy}; or wait: the master removes it once that has ended"
-            evidence = f"{blocker.evidence}; it does not renew its lease, which {ends}"
-            shown.append(replace(blocker, evidence=evidence, remedy=remedy))
+        about = blocker.code in MEMBER_CODES or blocker.code in _STOPPED
+        member = snapshot.members.get(blocker.subject) if about else None
+        if member is not None and member.standing is Standing.AWAY and member.lease_ended(now_ms):
+            shown.append(_gone(blocker, member, now_ms))
+        elif member is not None and blocker.code in MEMBER_CODES and _is_late(member, now_ms):
+            shown.append(_late(blocker, member, now_ms))
         else:
             shown.append(blocker)
     return shown
+
+
+def _gone(blocker: Blocker, member: Member, now_ms: int) -> Blocker:
+    """It was away when its lease ended: whatever else would help, it must run first."""
+    ended_s = (now_ms - member.lease_until_ms) / 1000
+    evidence = f"its lease ended {ended_s:.0f} s ago, and nobody removes it while it is away"
+    name = member.id
+    return replace(
+        blocker,
+        evidence=f"{blocker.evidence}; {evidence}",
+        remedy=f"start {name} again; or if it is gone for good: peerupgrade exclude {name}"
+        " --confirm-stopped --reason gone",
+    )
+
+
+def _late(blocker: Blocker, member: Member, now_ms: int) -> Blocker:
+    left_s = (member.lease_until_ms - now_ms) / 1000
+    ends = f"ends in {left_s:.0f} s" if left_s > 0 else f"ended {-left_s:.0f} s ago"
+    return replace(
+        blocker,
+        evidence=f"{blocker.evidence}; it does not renew its lease, which {ends}",
+        remedy=f"{blocker.remedy}; or wait: the master removes it once that has ended",
+    )
 
 
 def _is_late(member: Member, now_ms: int) -> bool:

@@ -22,6 +22,7 @@ from peerupgrade.core.record import (
     Rollout,
     Snapshot,
     Turn,
+    TurnStep,
     Work,
     WorkState,
     is_down,
@@ -33,6 +34,7 @@ from peerupgrade.core.rollout import (
     candidate,
     counted,
     has_stopped,
+    is_drained,
     lacking,
     rollout_budget,
     slot_budget,
@@ -51,7 +53,7 @@ def whole_ledger(snapshot: Snapshot, now_ms: int, silent: Collection[str] = ()) 
 
     `silent`: who does not answer gossip; they count as down before another one is taken down.
     """
-    found, record = all_blockers(snapshot, now_ms), snapshot.record
+    found, record = [*_drained(snapshot), *all_blockers(snapshot, now_ms)], snapshot.record
     if record is None or record.rollout is None or not snapshot.verified:
         return found
     handled = {turn.node for turn in record.rollout.turns}
@@ -161,6 +163,28 @@ def _work_words(name: str, work: Work, *, stopped: bool) -> tuple[Code, str, str
         f"{name}, from {work.before} to {work.version}: {work.step} {work.state}{note}",
         f"wait; if {name} does not answer, start it again, or exclude it if it is gone for good",
     )
+
+
+def _drained(snapshot: Snapshot) -> Iterator[Blocker]:
+    """Also once the rollout has ended; in its turn it is named by that."""
+    rollout = snapshot.record.rollout if snapshot.record is not None else None
+    for name, member in sorted(snapshot.members.items()):
+        if not is_drained(member) or (rollout is not None and rollout.turn_of(name) is not None):
+            continue
+        work = member.work
+        assert work is not None
+        why = f": {work.note}" if work.note else ""
+        mend = "mend its program: it is undrained by itself once that is healthy"
+        if work.step is TurnStep.UNDRAIN:
+            why = f": undrain did not get through{why}"
+            mend = f"mend what it reports, then start the agent of {name} again: it undrains"
+        yield Blocker(
+            Code.DRAINED,
+            name,
+            member.changed_at_ms,
+            f"{name} is out of its turn, and nothing is sent to it{why}",
+            f"{mend}; or exclude {name} if it is gone for good",
+        )
 
 
 def _down(member: Member, how: str) -> Blocker:

@@ -68,6 +68,7 @@ from peerupgrade.core.versions import Version
 _RETRY_S = (0.1, 2.0)
 _POLL_S = 0.5
 _SWITCH_RETRY_S = (1.0, 30.0)
+_DISK_RETRY_S = (1.0, 10.0)
 EARLIER_TOKENS = 8
 _NEVER = ("", -1, -1, "")
 _OUT_OF_SERVICE = "its turn in a rollout is under way"
@@ -174,7 +175,7 @@ class Membership:
     _renew: bool = False
     _retries: int = 0
     _wanted: Memory | None = None  # what shall be on disk and is not yet
-    _disk_failed: bool = False
+    _disk_failures: int = 0  # one after the other
     _next_record: ClusterRecord | None = None
     _switching: Version | None = None
     _switch_attempt: int = 0
@@ -363,8 +364,10 @@ class Membership:
         """Nothing is asked before the disk has what the last answer said."""
         if self._wanted is None:
             return False
-        # With a full disk a member can still say so.
-        return not self._disk_failed or self._wanted.incarnation != self.memory.incarnation
+        # With a full disk a member can still say so; another start is nothing that was admitted.
+        wanted, known = self._wanted, self.memory
+        same = (wanted.token, wanted.incarnation) == (known.token, known.incarnation)
+        return not self._disk_failures or not same
 
     def _next_request(self) -> Request | _Wait | None:
         if self._stop is not None:
@@ -733,18 +736,21 @@ class Membership:
         if memory != self._wanted:
             return []
         effects: list[Effect] = [*announcements(self.memory.record, memory.record)]
-        if self._disk_failed:
+        if self._disk_failures:
             self.failure = ""
-        self._wanted, self.memory, self._disk_failed = None, memory, False
+        self._wanted, self.memory, self._disk_failures = None, memory, 0
         record, self._next_record = self._next_record, None
         effects += self._consider(record) if record is not None else []
         return effects + self._apply() + self.step(now)
 
     def remember_failed(self, now: float, error: str) -> list[Effect]:
         """The disk refused: what is not on disk is not operated at."""
-        self._disk_failed = True
+        self._disk_failures += 1
         self.failure = f"cannot remember on disk: {error}"
-        retry = self.timers.set(Timer.RETRY_SWITCH, now + _SWITCH_RETRY_S[0])
+        low, high = _DISK_RETRY_S
+        wait_s = min(high, low * 2 ** min(self._disk_failures - 1, 10))
+        wait_s *= self.rng.uniform(0.5, 1.0)
+        retry = self.timers.set(Timer.RETRY_SWITCH, now + wait_s)
         return [Emit("disk failed", error), retry, *self.step(now)]
 
     def _consider(self, record: ClusterRecord) -> list[Effect]:

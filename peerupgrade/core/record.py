@@ -79,6 +79,7 @@ class WorkState(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"  # it was cut short, and nothing says whether it was done
     ENDED = "ended"  # the whole turn
+    DRAINED = "drained"  # the turn is over, and nothing is sent to the member yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,11 @@ class Work:
         """R26: while it is at one of these steps the member must not serve."""
         between = (TurnStep.LEAVE, TurnStep.INSTALL, TurnStep.RESTART, TurnStep.VERIFY)
         return self.state is not WorkState.ENDED and self.step in between
+
+    @property
+    def over(self) -> bool:
+        """The rollout does not wait for the member any more."""
+        return self.state in (WorkState.ENDED, WorkState.DRAINED)
 
 
 class HealthState(StrEnum):

@@ -170,6 +170,7 @@ def counted(
     budget = rollout_budget(snapshot)
     if not returns(rollout, member):
         down |= {one.id for one in unhealthy(snapshot)}
+        down |= {one.id for one in drained(snapshot)}
         budget = min(budget, _canaries_left(snapshot, rollout))
     return frozenset(down), budget
 
@@ -210,10 +211,25 @@ def is_spent(rollout: Rollout) -> bool:
 
 def unhealthy(snapshot: Snapshot) -> list[Member]:
     """The members whose probes fail, or say nothing yet, but for those that somebody left out."""
-    rollout = snapshot.record.rollout if snapshot.record is not None else None
-    left_out = set(rollout.skipped) - set(rollout.failed) if rollout is not None else set()
-    members = snapshot.members.values()
+    members, left_out = snapshot.members.values(), _left_out(snapshot)
     return [one for one in members if not is_healthy(one.health) and one.id not in left_out]
+
+
+def drained(snapshot: Snapshot) -> list[Member]:
+    """The members to which nothing is sent since their turn; somebody's skip lets others go on."""
+    members, left_out = snapshot.members.values(), _left_out(snapshot)
+    return [one for one in members if is_drained(one) and one.id not in left_out]
+
+
+def is_drained(member: Member) -> bool:
+    """Its turn is over, and it has not been undrained."""
+    return member.work is not None and member.work.state is WorkState.DRAINED
+
+
+def _left_out(snapshot: Snapshot) -> set[str]:
+    """By somebody, and not by the rollout itself."""
+    rollout = snapshot.record.rollout if snapshot.record is not None else None
+    return set(rollout.skipped) - set(rollout.failed) if rollout is not None else set()
 
 
 def rollout_budget(snapshot: Snapshot) -> int:
@@ -328,7 +344,7 @@ def has_stopped(work: Work | None, turn: Turn) -> bool:
 def _is_over(member: Member | None, turn: Turn) -> bool:
     """The member has done all that it was to do, or is no member any more."""
     work = work_on(member, turn)
-    return member is None or (work is not None and work.state is WorkState.ENDED)
+    return member is None or (work is not None and work.over)
 
 
 def _goes_down(member: Member | None, turn: Turn) -> bool:

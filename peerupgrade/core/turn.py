@@ -10,6 +10,10 @@ looks whether it was done, and where nothing can say, a person decides.
 `leave` and `return` are the member's own: it says that it does not serve (R26), and is admitted
 anew. Nothing is installed before the store knows that it has left; and where its program is probed
 it has returned only once that is healthy.
+
+A turn that was given up is over although the program is not healthy, or cannot be undrained. Then
+the member stays drained, and says so: it is undrained once the program is healthy. What failed is
+done again by the next process, since somebody has started that.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ class Walker:
         if not self._heard or membership.saving or not membership.registered:
             return []
         work, turn = membership.memory.work, self._turn
-        if work is None or work.state is WorkState.ENDED:
+        if work is None or work.over:
             return self._begin(turn, work)
         given_up = self._given_up(work)
         if work.state in (WorkState.FAILED, WorkState.UNKNOWN):
@@ -97,17 +101,32 @@ class Walker:
     # --- the beginning ----------------------------------------------------------------------------
 
     def _begin(self, turn: Turn | None, last: Work | None) -> list[Effect]:
+        drained = last if last is not None and last.state is WorkState.DRAINED else None
         if turn is None or (last is not None and last.turn == turn.id):
-            return []
+            return self._undrain(drained) if drained is not None else []
         membership, record = self.membership, self.membership.memory.record
         work = Work(turn.id, turn.version, str(membership.config.installed), attempt=turn.attempt)
         if turn.given_up or self._is_installed(work):
-            return self._save(replace(work, state=WorkState.ENDED))
+            if drained is not None:
+                work = replace(work, step=drained.step, note=drained.note)
+            state = WorkState.ENDED if drained is None else WorkState.DRAINED
+            return self._save(replace(work, state=state))
         # R17: on this disk first, so that a store that forgets is told of it again.
         known = record.rollout.turn_of(turn.node) if record is not None and record.rollout else None
         if known is None or known.id != turn.id or membership.operating is None:
             return []
         return [Emit("turn", f"from {work.before} to {work.version}"), *self._save(work)]
+
+    def _undrain(self, drained: Work) -> list[Effect]:
+        """Out of its turn: where it failed in this process already, nothing has changed since."""
+        failed = drained.step is TurnStep.UNDRAIN
+        if self.membership.operating is None or not is_healthy(self.membership.health):
+            return []
+        if failed and self._own == _key(drained):
+            return []
+        attempt = drained.attempt + failed
+        again = replace(drained, step=TurnStep.UNDRAIN, attempt=attempt, note="")
+        return self._save(self._beginning(again))
 
     def _is_installed(self, work: Work) -> bool:
         return has_got(self.membership.config.installed, work.version, work.before)
@@ -154,7 +173,7 @@ class Walker:
             return self._next(work, given_up=False)
         note = f"its probes fail: {health.note}" if health.note else "its probes say nothing yet"
         if given_up and health.state is HealthState.UNHEALTHY:
-            return self._save(replace(work, state=WorkState.ENDED, note=note))
+            return self._save(replace(work, state=WorkState.DRAINED, note=note))
         if self._heals_until_s is None:
             self._heals_until_s = now + probing.wait_s
             return [self.prober.timers.set(Timer.HEALED, self._heals_until_s)]
@@ -204,7 +223,7 @@ class Walker:
         if over and is_healthy(self.membership.health):
             return self._next(work, given_up=False)
         if over or work.step is TurnStep.UNDRAIN:
-            return self._save(replace(work, state=WorkState.ENDED))
+            return self._save(replace(work, state=WorkState.DRAINED))
         newer = work.step is TurnStep.INSTALL and self._is_installed(work)
         step = TurnStep.RESTART if newer else TurnStep.RETURN
         return self._save(replace(work, step=step, state=WorkState.RUNS))

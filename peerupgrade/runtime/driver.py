@@ -315,14 +315,17 @@ class Driver:
             if order.work.step in (TurnStep.INSTALL, TurnStep.RESTART):
                 await self._guards.drained(None)  # no operation is under way on this node
             outcome, note = await turns.run(order)
+        except Exception as error:
+            log.warning("%s failed", order.work.step, exc_info=error)
+            outcome, note = StepOutcome.FAILED, _why(error)
+        try:  # a step that failed may have installed something, too
             versions = await turns.read()
             if versions is not None:
                 self.feed(InstalledChanged(*supported(*versions)))
         except Exception as error:
-            log.warning("%s failed", order.work.step, exc_info=error)
-            plain = isinstance(error, PeerUpgradeError)
-            why = str(error) if plain else f"{type(error).__name__}: {error}"
-            outcome, note = StepOutcome.FAILED, why
+            log.warning("what is installed cannot be read", exc_info=error)
+            if outcome is not StepOutcome.FAILED:
+                outcome, note = StepOutcome.FAILED, _why(error)
         self.feed(TurnStepEnded(order, outcome, note))
 
     async def _run_probes(self, call: int) -> None:
@@ -343,6 +346,11 @@ class Driver:
         if on:
             hear = partial(self._heard, members=True)
             self._members_bus = self._spawn(self._ports.bus.listen(hear, members=True))
+
+
+def _why(error: Exception) -> str:
+    """What keeps a step of a turn from its end, for the store."""
+    return str(error) if isinstance(error, PeerUpgradeError) else f"{type(error).__name__}: {error}"
 
 
 def _event(effect: Operate | Emit) -> Emit:

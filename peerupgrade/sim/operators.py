@@ -76,6 +76,8 @@ def _help_rollout(world: World, blocker: Blocker) -> None:
     match blocker.code:
         case Code.STEP_FAILED | Code.STEP_UNKNOWN:
             world.steer(Retry(blocker.subject, "operator"))
+        case Code.DRAINED:
+            _start_again(world, blocker.subject)
         case Code.ROLLOUT_PAUSED:
             world.steer(Resume("operator"))
         case Code.WINDOW_CLOSED:
@@ -84,6 +86,13 @@ def _help_rollout(world: World, blocker: Blocker) -> None:
             _install_by_hand(world, blocker.subject)
         case _:
             pass
+
+
+def _start_again(world: World, name: str) -> None:
+    machine = world.machines.get(name)
+    if machine is not None and machine.node is not None:
+        world.kill(machine)
+        world.start(machine)
 
 
 def _install_by_hand(world: World, name: str) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
+from peerupgrade.core.rollout import is_drained
 from peerupgrade.sim.checker import Checker, ViolationError
 from peerupgrade.sim.operators import help_out, ledger
 from peerupgrade.sim.plan import START, Director, Happening, child, draw_config, draw_plan
@@ -139,6 +140,7 @@ def _converged(world: World) -> bool:
         and record.upgrade is None
         and record.rollout is None
         and not world.store.state.slots
+        and not any(map(is_drained, world.store.state.members.values()))
         and len(operating) == len(world.machines)
         and all(node.version == version for node in operating)
     )

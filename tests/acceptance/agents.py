@@ -35,6 +35,7 @@ class Agents:
         monkeypatch.setenv("XDG_STATE_HOME", str(directory / "state"))
         monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
         self.settings = {"STORE": store, "LOCK_TTL_S": "0.9", "QUARANTINE_S": "0.5"}
+        self.command = COMMAND
         self.running = {}
         self.others = []
 
@@ -54,7 +55,7 @@ class Agents:
         }
         with (self.directory / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [*COMMAND, "node", "--name", name, *arguments],
+                [*self.command, "node", "--name", name, *arguments],
                 cwd=cwd,
                 env={**os.environ, **environment},
                 stderr=log,

@@ -2,6 +2,7 @@ import pytest
 import pytest_asyncio
 
 from peerupgrade.adapters.embedded import EmbeddedServer, available_servers
+from tests.acceptance.agents import Agents
 from tests.acceptance.cluster import Cluster
 
 SERVERS = available_servers()
@@ -22,3 +23,17 @@ async def server(binary, tmp_path):
 async def cluster(server, tmp_path):
     async with Cluster(server.url, tmp_path) as made:
         yield made
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path):
+    """For tests that are not about servers: one of them, by default."""
+    async with EmbeddedServer(tmp_path / "store") as running:
+        yield running
+
+
+@pytest.fixture
+def agents(store, tmp_path, monkeypatch, capsys):
+    made = Agents(store.url, tmp_path, monkeypatch, capsys)
+    yield made
+    made.end()

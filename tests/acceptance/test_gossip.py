@@ -10,7 +10,7 @@ import pytest_asyncio
 from peerupgrade.adapters.embedded import EmbeddedServer, available_servers
 from peerupgrade.cli import main
 from peerupgrade.errors import ExitCode
-from tests.acceptance.agents import Agents, eventually
+from tests.acceptance.agents import eventually
 from tests.support.proxy import Proxy, Way
 
 pytestmark = pytest.mark.asyncio
@@ -19,19 +19,12 @@ PASSWORD = "secret-of-the-tests"
 
 
 @pytest_asyncio.fixture
-async def server(tmp_path):
+async def store(tmp_path):
     binary = available_servers()[0]  # the other tests run on all of them
     async with EmbeddedServer(
         tmp_path / "server", binary=binary, tcp=True, password=PASSWORD
     ) as running:
         yield running
-
-
-@pytest.fixture
-def agents(server, tmp_path, monkeypatch, capsys):
-    made = Agents(server.url, tmp_path, monkeypatch, capsys)
-    yield made
-    made.end()
 
 
 STORY = [
@@ -95,9 +88,9 @@ async def test_who_joins_is_installed_fails_comes_back_and_leaves_is_told(agents
     assert [one["detail"] for one in installed] == ["b: 2.0, was 1.0"]
 
 
-async def test_members_are_known_while_the_store_hangs(agents, server):
+async def test_members_are_known_while_the_store_hangs(agents, store):
     await agents.form("a", "b")
-    os.kill(server.pid, signal.SIGSTOP)
+    os.kill(store.pid, signal.SIGSTOP)
     try:
         agents.install("b", "2.0")  # which no store can tell
 
@@ -116,7 +109,7 @@ async def test_members_are_known_while_the_store_hangs(agents, server):
                 *("gossip", "alive", "1.0"),
             )
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        os.kill(store.pid, signal.SIGCONT)
 
     async def live():
         return (await agents.ask("a", "members"))[1]["live"]
@@ -124,9 +117,9 @@ async def test_members_are_known_while_the_store_hangs(agents, server):
     await eventually(live)
 
 
-async def test_a_node_that_starts_while_the_store_is_away_waits_and_says_so(agents, server):
+async def test_a_node_that_starts_while_the_store_is_away_waits_and_says_so(agents, store):
     await agents.form("a", "b")
-    await server.kill()
+    await store.kill()
     agents.start("c")
 
     async def waits():
@@ -138,7 +131,7 @@ async def test_a_node_that_starts_while_the_store_is_away_waits_and_says_so(agen
     assert code == ExitCode.NOT_SETTLED
     assert [one["code"] for one in why["blockers"]] == ["store_unreachable"]
     assert "c" not in await agents.members("a")  # it has no right to be there before admission
-    await server.start()
+    await store.start()
     found = await agents.until("a", ("b", "alive"), ("c", "alive"))
     assert found["c"]["listed"] is True
 
@@ -168,10 +161,8 @@ async def test_who_has_no_keyring_is_not_heard_and_the_counters_say_why(agents, 
     assert answer["traffic"]["heard"] > 0
 
 
-async def test_a_record_reaches_a_node_that_the_store_does_not_reach_by_gossip_alone(
-    agents, server
-):
-    parts = urlsplit(server.url)
+async def test_a_record_reaches_a_node_that_the_store_does_not_reach_by_gossip_alone(agents, store):
+    parts = urlsplit(store.url)
     async with Proxy((parts.hostname, parts.port)) as proxy:
         behind = f"redis://:{PASSWORD}@127.0.0.1:{proxy.port}"
         agents.start("a")

@@ -3,22 +3,12 @@
 import signal
 
 import pytest
-import pytest_asyncio
 
-from peerupgrade.adapters.embedded import EmbeddedServer
-from tests.acceptance.agents import Agents, eventually
+from tests.acceptance.agents import eventually
 
 pytestmark = pytest.mark.asyncio
 
 LEASE = {"lease_s": "1.0", "guard_max_s": "0.2", "on_stop": "stay"}
-
-
-@pytest_asyncio.fixture
-async def agents(tmp_path, monkeypatch, capsys):
-    async with EmbeddedServer(tmp_path / "store") as server:
-        agents = Agents(server.url, tmp_path, monkeypatch, capsys)
-        yield agents
-        agents.end()
 
 
 async def operate_at(agents, version, *names):

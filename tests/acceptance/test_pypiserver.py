@@ -10,25 +10,15 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from peerupgrade.adapters.embedded import EmbeddedServer
 from peerupgrade.errors import ExitCode
-from tests.acceptance.agents import Agents, eventually
+from tests.acceptance.agents import eventually
 
 pytestmark = pytest.mark.asyncio
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "pypiserver"
 NODES = ("n1", "n2", "n3")
 BEFORE, AFTER = "2.2.0", "2.3.2"
-
-
-@pytest_asyncio.fixture
-async def agents(tmp_path, monkeypatch, capsys):
-    async with EmbeddedServer(tmp_path / "store") as server:
-        agents = Agents(server.url, tmp_path, monkeypatch, capsys)
-        yield agents
-        agents.end()
 
 
 @pytest.fixture

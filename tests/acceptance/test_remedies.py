@@ -17,7 +17,6 @@ from peerupgrade.core.blockers import Code, raise_blockers
 from peerupgrade.core.health import Probing
 from peerupgrade.core.record import HealthState
 from peerupgrade.errors import ExitCode
-from tests.acceptance.agents import Agents
 from tests.core.builders import member, record, snapshot
 from tests.data.conftest import Cluster, register_1, register_2
 
@@ -30,12 +29,6 @@ def walks(*codes):
     """The test brings these about; all together must be all that there are."""
     WALKED.update(codes)
     return lambda test: test
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path):
-    async with EmbeddedServer(tmp_path / "store") as server:
-        yield server
 
 
 class Walk(Cluster):
@@ -117,8 +110,8 @@ class Walk(Cluster):
 
 
 @pytest_asyncio.fixture
-async def walk(server, tmp_path, monkeypatch, capsys):
-    walk = Walk(server, tmp_path, Agents(server.url, tmp_path, monkeypatch, capsys))
+async def walk(store, tmp_path, agents):
+    walk = Walk(store, tmp_path, agents)
     yield walk
     await walk.aclose()
 
@@ -366,21 +359,21 @@ async def test_nobody_has_the_steps(walk):
 
 
 @walks(Code.STORE_UNVERIFIED)
-async def test_store_unverified(walk, server):
+async def test_store_unverified(walk, store):
     await walk.form("a", quarantine_s=1.0)
-    await server.stop()
-    await server.start()
+    await store.stop()
+    await store.start()
     await walk.blocked(Code.STORE_UNVERIFIED, "", "wait")
     await walk.freed(Code.STORE_UNVERIFIED)
 
 
 @walks(Code.NOT_ATTACHED)
 @pytest.mark.parametrize("gone", [False, True])
-async def test_not_attached(walk, server, gone):
+async def test_not_attached(walk, store, gone):
     await walk.form("a", "b", quarantine_s=0.5)
     await walk.crash("b")
-    await server.stop()
-    await server.start()
+    await store.stop()
+    await store.start()
     await walk.blocked(Code.NOT_ATTACHED, "b", "start b again", "exclude it if it is gone")
     if gone:
         await walk.blocked(Code.STORE_UNVERIFIED, "")
@@ -392,11 +385,11 @@ async def test_not_attached(walk, server, gone):
 
 
 @walks(Code.STORE_UNREACHABLE)
-async def test_store_unreachable(walk, server):
+async def test_store_unreachable(walk, store):
     await walk.form("a")
-    await server.stop()
+    await store.stop()
     await walk.blocked(Code.STORE_UNREACHABLE, "a", "start the store")
-    await server.start()
+    await store.start()
     await walk.freed(Code.STORE_UNREACHABLE, "a")
 
 
@@ -412,11 +405,11 @@ async def test_no_master(walk, tmp_path):
 
 
 @walks(Code.SUSPENDED)
-async def test_suspended_because_the_lease_ended(walk, server):
+async def test_suspended_because_the_lease_ended(walk, store):
     await walk.form("a", lease_s=1.0)
-    await server.stop()
+    await store.stop()
     await walk.blocked(Code.SUSPENDED, "a", "start the store")
-    await server.start()
+    await store.start()
     await walk.freed(Code.SUSPENDED, "a")
 
 
@@ -472,12 +465,13 @@ class Turns:
             node.installed_changed(context.version)
 
 
-async def rolls(walk, *words, b=None, names=("a", "b")):
+async def rolls(walk, *words, b=None, names=("a", "b"), **settings):
     """A rollout has begun; "a" is the master, and "b" has a program of its own."""
     others = Turns()
     for name in names:
         program = b if b is not None and name == "b" else others
-        await walk.start(name, "1.0", program.register, bootstrap_expect=len(names), gossip="")
+        settings |= {"bootstrap_expect": len(names), "gossip": ""}
+        await walk.start(name, "1.0", program.register, **settings)
         await walk.until(walk.has_master)
     for name in names:
         await walk.nodes[name].operating_now()
@@ -493,6 +487,25 @@ async def test_a_rollout_that_goes_on(walk):
     await walk.blocked(Code.ROLLOUT, "", "wait", "peerupgrade upgrade abort")
     program.mended.set()
     await walk.freed(Code.STEP_RUNS, "b")
+    await walk.freed(Code.ROLLOUT)
+    await walk.data_is("2.0")
+
+
+@walks(Code.STEP_RUNS)
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_member_whose_lease_ends_in_its_turn(walk, gone):
+    program = Turns("install")
+    await rolls(walk, b=program, lease_s=1.0)
+    await walk.blocked(Code.STEP_RUNS, "b", "wait", "start it again")
+    await walk.crash("b")
+    program.mended.set()
+    told = await walk.blocked(Code.STEP_RUNS, "b", "start b again", "exclude b --confirm-stopped")
+    assert "its lease ended" in told.evidence
+    if gone:
+        await walk.obey(Code.STEP_RUNS, "b", command="exclude b --confirm-stopped --reason gone")
+    else:
+        await walk.start("b", "1.0", program.register, gossip="", lease_s=1.0)
+        await walk.freed(Code.STEP_RUNS, "b")
     await walk.freed(Code.ROLLOUT)
     await walk.data_is("2.0")
 
@@ -578,6 +591,19 @@ async def test_step_unknown(walk, command):
     await walk.freed(Code.ROLLOUT)
 
 
+@walks(Code.DRAINED)
+async def test_drained_because_its_undrain_failed(walk):
+    program = Turns("undrain", RuntimeError("no answer"))
+    await rolls(walk, "--failures", "1", b=program)
+    remedy = ("mend what it reports", "start the agent of b again")
+    assert "no answer" in (await walk.blocked(Code.DRAINED, "b", *remedy)).evidence
+    await walk.crash("b")
+    program.mended.set()
+    await walk.start("b", "2.0", program.register, gossip="")
+    await walk.freed(Code.DRAINED, "b")
+    await walk.freed(Code.ROLLOUT)
+
+
 @walks(Code.MEMBER_DOWN)
 @pytest.mark.parametrize("how", ["start", "skip", "exclude"])
 async def test_member_down(walk, how):
@@ -656,6 +682,25 @@ async def test_unhealthy_before(walk, how):
         await walk.command("upgrade", "skip", "b")
     await walk.freed(Code.UNHEALTHY_BEFORE, "b")
     await walk.freed(Code.ROLLOUT)
+
+
+@walks(Code.DRAINED)
+@pytest.mark.parametrize("gone", [False, True])
+async def test_drained_because_it_was_skipped_and_is_not_well(walk, gone):
+    program = Probed("verify")
+    await rolls(walk, b=program)
+    await walk.blocked(Code.STEP_RUNS, "b")
+    program.ill = True
+    program.mended.set()
+    await walk.command("upgrade", "skip", "b")
+    await walk.blocked(Code.DRAINED, "b", "mend its program", "exclude b if it is gone")
+    await walk.freed(Code.ROLLOUT)
+    if gone:
+        await walk.crash("b")
+        await walk.exclude("b")
+    else:
+        program.ill = False
+    await walk.freed(Code.DRAINED, "b")
 
 
 @walks(Code.UNHEALTHY_AFTER)

@@ -1,27 +1,12 @@
 """A rollout through real agents, driven by real commands."""
 
 import pytest
-import pytest_asyncio
 
-from peerupgrade.adapters.embedded import EmbeddedServer
 from peerupgrade.errors import ExitCode
-from tests.acceptance.agents import Agents, eventually
+from tests.acceptance.agents import eventually
 from tests.acceptance.strikes import STEPS, STRIKES, struck
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path):
-    async with EmbeddedServer(tmp_path / "store") as server:
-        yield server
-
-
-@pytest.fixture
-def agents(server, tmp_path, monkeypatch, capsys):
-    agents = Agents(server.url, tmp_path, monkeypatch, capsys)
-    yield agents
-    agents.end()
 
 
 def commands(agents, name, **others):
@@ -75,12 +60,25 @@ def with_script(agents, name, step, script, *, first):
     return {f"{step}_command": f"sh -c '{both}'"}
 
 
-# Each of one victim; in turns before and after the step has done its work. All of them, and two
-# victims at once: `scripts/strikes`.
-ONE_AT_A_TIME = [strike for strike in STRIKES[: len(STRIKES) // 2] if len(strike.victims) == 1]
+# On the way to the version each of one victim, in turns before and after the work of the step; and
+# a few of those as the node leaves and returns, and on the way back. All: `scripts/strikes`.
+FEW = {
+    (("node",), "leave", "there"),
+    (("store",), "return", "there"),
+    (("node",), "install", "back"),
+    (("master",), "verify", "back"),
+    (("node", "store"), "undrain", "back"),
+    (("node", "master"), "return", "back"),
+}
+HERE = [
+    one
+    for one in STRIKES[: len(STRIKES) // 2]
+    if (len(one.victims) == 1 and one.step in STEPS and one.way == "there")
+    or (one.victims, one.step, one.way) in FEW
+]
 
 
-@pytest.mark.parametrize("strike", ONE_AT_A_TIME, ids=str)
+@pytest.mark.parametrize("strike", HERE, ids=str)
 async def test_a_rollout_goes_on_and_runs_no_step_twice_after_something_was_killed(
     strike, tmp_path
 ):
@@ -104,6 +102,19 @@ async def test_a_step_that_fails_is_shown_and_somebody_says_how_it_goes_on(agent
     assert (await agents.members("a"))["b"]["standing"] == "serving"
     _, history, _ = await agents.ask("a", "history")
     assert ("b skipped", "ann") in [(one["kind"], one["by"]) for one in history["entries"]]
+
+
+async def test_what_an_install_left_there_that_failed_counts_and_runs_before_the_node_returns(
+    agents,
+):
+    half = with_script(agents, "b", "install", "exit 7", first=False)
+    await form(agents, "a", "b", b=half)
+    code, _, said = await agents.ask("a", "upgrade", "start", "2.0", "--wait")
+    assert code == ExitCode.NOT_SETTLED, said
+    code, _, said = await agents.ask("a", "upgrade", "skip", "b", "--wait")
+    assert code == ExitCode.OK, said
+    assert steps(agents, "b") == ["drain", "install", "restart", "undrain"]
+    assert (await agents.members("a"))["b"]["installed"] == "2.0"
 
 
 async def test_where_no_command_installs_a_person_does(agents):
@@ -173,6 +184,28 @@ async def test_a_release_whose_probes_fail_is_rolled_back_by_itself_and_nothing_
     assert {one["after"] for one in history["entries"]} <= {None, "1.0"}
     _, why, _ = await agents.ask("a", "why")
     assert why["blockers"] == []
+
+
+async def test_a_skipped_node_gets_requests_again_as_soon_as_its_program_is_well(agents):
+    mended = agents.directory / "mended"
+    await form(agents, "a", "b", "c", b=well_with(agents, "b", "1.0", f"[ -e {mended} ]"))
+    code, _, said = await agents.ask("a", "upgrade", "start", "2.0", "--wait")
+    assert code == ExitCode.NOT_SETTLED, said
+    code, _, said = await agents.ask("a", "upgrade", "skip", "b", "--wait")
+    assert code == ExitCode.OK, said
+    _, why, _ = await agents.ask("a", "why")
+    (told,) = why["blockers"]
+    assert (told["code"], told["subject"]) == ("drained", "b")
+    assert "its probes fail" in told["evidence"]
+    assert "undrain" not in steps(agents, "b")
+    mended.touch()
+    await eventually(lambda: _blockers_gone(agents))
+    assert steps(agents, "b") == list(STEPS)
+
+
+async def _blockers_gone(agents):
+    _, why, _ = await agents.ask("a", "why")
+    return why is not None and why["blockers"] == []
 
 
 async def test_a_node_that_is_unhealthy_before_its_turn_is_told_apart(agents):

@@ -9,28 +9,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from peerupgrade.adapters.embedded import EmbeddedServer
 from peerupgrade.errors import ExitCode
-from tests.acceptance.agents import Agents, eventually
+from tests.acceptance.agents import eventually
 
 pytestmark = pytest.mark.asyncio
 
 PROGRAM = Path(__file__).with_name("program.py")
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path):
-    async with EmbeddedServer(tmp_path / "store") as server:
-        yield server
-
-
-@pytest.fixture
-def agents(server, tmp_path, monkeypatch, capsys):
-    agents = Agents(server.url, tmp_path, monkeypatch, capsys)
-    yield agents
-    agents.end()
 
 
 def run(agents, name):
@@ -129,13 +114,13 @@ async def test_it_does_not_outlive_an_agent_that_is_killed(agents):
     await gone(pid(agents, "a"))
 
 
-async def test_it_does_not_run_while_the_node_is_suspended(agents, server):
+async def test_it_does_not_run_while_the_node_is_suspended(agents, store):
     await form(agents, "a", lease_s="2", guard_max_s="0.2")
-    os.kill(server.pid, signal.SIGSTOP)
+    os.kill(store.pid, signal.SIGSTOP)
     try:
         await says(agents, "a", "1.0 runs at 1.0 1.0", "1.0 told to end")
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        os.kill(store.pid, signal.SIGCONT)
     await says(agents, "a", "1.0 runs at 1.0 1.0", "1.0 told to end", "1.0 runs at 1.0 1.0")
 
 

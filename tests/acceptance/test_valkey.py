@@ -20,7 +20,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from peerupgrade.adapters.embedded import EmbeddedServer, available_servers, free_port
 from peerupgrade.errors import ExitCode
-from tests.acceptance.agents import Agents, eventually
+from tests.acceptance.agents import eventually
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "valkey"
 CLIENTS = 4
@@ -185,12 +185,10 @@ class Load:
 
 
 @pytest_asyncio.fixture
-async def agents(tmp_path, monkeypatch, capsys):
+async def store(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    async with EmbeddedServer(tmp_path / "store", binary=new) as store:
-        agents = Agents(store.url, tmp_path, monkeypatch, capsys)
-        yield agents
-        agents.end()
+    async with EmbeddedServer(tmp_path / "store", binary=new) as running:
+        yield running
 
 
 @pytest_asyncio.fixture

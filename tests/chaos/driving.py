@@ -67,11 +67,14 @@ class Driver:
         if rollout is None:
             start = Start(self._version, _BY, strategy=self._strategy)
             return None if self._have_it(snapshot) else start
-        for turn in rollout.turns:
-            if has_stopped(work_on(snapshot.members.get(turn.node), turn), turn):
-                return Retry(turn.node, _BY)
         if rollout.pause is not None:
-            return Resume(_BY)
+            stopped = (
+                turn.node
+                for turn in rollout.turns
+                if has_stopped(work_on(snapshot.members.get(turn.node), turn), turn)
+            )
+            node = next(stopped, None)
+            return Resume(_BY) if node is None else Retry(node, _BY)
         if 0 < self._rolls_back <= len(brought(snapshot)):
             return Abort(_BY, rollback=True)
         return None

@@ -183,9 +183,22 @@ class Run:
         finally:
             await _cancel([storm, *expecting])
         if holding is not None:
-            await holding
+            await self._without_ghosts(holding)
             if not upgrade.hold_s:
-                await self._operator.release()
+                await self._without_ghosts(asyncio.create_task(self._operator.release()))
+
+    async def _without_ghosts(self, commanding):
+        """What is commanded once the faults are over: ghosts may keep the store in doubt."""
+        try:
+            while not commanding.done():
+                await asyncio.wait([commanding], timeout=_GHOSTS_AFTER_S)
+                await self._exclude_ghosts()
+            await commanding
+        finally:
+            commanding.cancel()
+
+    async def _exclude_ghosts(self):
+        await self._operator.exclude_ghosts({place.name for place in self._places})
 
     async def _expect(self, names):
         if self._with_faults:
@@ -221,7 +234,7 @@ class Run:
         """The upgrade must end by itself; only ghosts are for the operator."""
         version, deadline_s = self._release.version, now_s() + FINISH_S
         while now_s() < deadline_s:
-            await self._operator.exclude_ghosts({place.name for place in self._places})
+            await self._exclude_ghosts()
             if await self._completed(_GHOSTS_AFTER_S):
                 return
         self._stuck(f"{version}: {await self._operator.snapshot()}")

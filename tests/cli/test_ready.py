@@ -2,9 +2,13 @@
 
 import asyncio
 import os
+import shutil
+import signal
+import subprocess
 import sys
 import venv
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -133,24 +137,46 @@ def environment(tmp_path_factory):
     return path
 
 
+_FILES = 1500  # so many that pip takes a while, none of which Python compiles
+
+
+def put_wheel(directory, version):
+    """A release; pip comes to its metadata first, and to what says that it is complete last."""
+    info, files = f"toy-{version}.dist-info", [f"toy_data/{version}-{n}" for n in range(_FILES)]
+    with zipfile.ZipFile(directory / f"toy-{version}-py3-none-any.whl", "w") as wheel:
+        metadata = f"Metadata-Version: 2.1\nName: toy\nVersion: {version}\n"
+        wheel.writestr(f"{info}/METADATA", metadata)
+        form = "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{info}/WHEEL", form)
+        for name in files:
+            wheel.writestr(name, version)
+        wheel.writestr("toy.py", f"release = '{version}'\n")
+        named = ["toy.py", f"{info}/METADATA", f"{info}/WHEEL", *files]
+        wheel.writestr(
+            f"{info}/RECORD", "".join(f"{one},,\n" for one in named) + f"{info}/RECORD,,"
+        )
+
+
 @pytest.fixture
 def toy(environment, tmp_path, monkeypatch):
     """The steps for a package with two releases, of which the older is installed."""
     for version in ("1.0", "2.0"):
-        info = f"toy-{version}.dist-info"
-        with zipfile.ZipFile(tmp_path / f"toy-{version}-py3-none-any.whl", "w") as wheel:
-            wheel.writestr("toy.py", f"release = '{version}'\n")
-            metadata = f"Metadata-Version: 2.1\nName: toy\nVersion: {version}\n"
-            wheel.writestr(f"{info}/METADATA", metadata)
-            form = "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-            wheel.writestr(f"{info}/WHEEL", form)
-            wheel.writestr(f"{info}/RECORD", f"toy.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n")
+        put_wheel(tmp_path, version)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     pip = Pip({"package": "toy", "venv": str(environment)})
     asyncio.run(pip.install(context("install", "1.0", "0")))
-    return pip
+    yield pip
+    (environment / ".peerupgrade-installs").unlink(missing_ok=True)
+
+
+def installed(pip):
+    return asyncio.run(pip.installed())
+
+
+def looked(pip, version="2.0"):
+    return asyncio.run(pip.look(context("install", version)))
 
 
 def code(environment):
@@ -159,43 +185,144 @@ def code(environment):
 
 
 def test_pip_installs_the_version_of_the_turn_and_back(toy, environment):
-    assert toy.installed() == "1.0"
+    assert installed(toy) == "1.0"
     assert asyncio.run(toy.install(context("install"))).startswith("toy==2.0 in ")
-    assert (toy.installed(), code(environment).read_text()) == ("2.0", "release = '2.0'\n")
-    assert toy.look(context("install"))
+    assert (installed(toy), code(environment).read_text()) == ("2.0", "release = '2.0'\n")
+    assert looked(toy)
     asyncio.run(toy.install(context("install", "1.0", "2.0")))
-    assert (toy.installed(), toy.look(context("install"))) == ("1.0", False)
+    assert (installed(toy), looked(toy)) == ("1.0", False)
 
 
 def test_a_release_that_is_not_there_leaves_everything_as_it_was(toy):
     with pytest.raises(ConfigError, match=r"pip install toy==3\.0 failed with status 1 .*No match"):
         asyncio.run(toy.install(context("install", "3.0")))
-    assert (toy.installed(), toy.look(context("install", "1.0"))) == ("1.0", True)
+    assert (installed(toy), looked(toy, "1.0")) == ("1.0", True)
 
 
-def test_an_install_that_was_cut_short_is_not_believed_and_done_anew(toy, environment):
-    async def cut_short():
-        task = asyncio.create_task(toy.install(context("install")))
+def complete(environment, version):
+    """One release is there, and its own pip agrees; of the files of another one nobody knows."""
+    (packages,) = environment.glob("lib/python3*/site-packages")
+    assert [one.name for one in packages.glob("toy-*.dist-info")] == [f"toy-{version}.dist-info"]
+    assert (packages / "toy.py").read_text() == f"release = '{version}'\n"
+    assert len(list((packages / "toy_data").glob(f"{version}-*"))) == _FILES
+    python = environment / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "check"], check=True, capture_output=True)
+    return not (environment / ".peerupgrade-installs").exists()
+
+
+async def killed(pip, environment, version, before):
+    """SIGKILL to pip while it puts the files of a release in place; gives what the step said."""
+    (data,) = environment.glob("lib/python3*/site-packages/toy_data")
+    for stale in data.glob(f"{version}-*"):
+        stale.unlink()
+    working = asyncio.create_task(pip.install(context("install", version, before)))
+    while not list(data.glob(f"{version}-*")):
+        await asyncio.sleep(0)
+        assert not working.done()
+    (child,) = children()
+    os.kill(child, signal.SIGKILL)
+    with pytest.raises(ConfigError) as failed:
+        await working
+    return str(failed.value)
+
+
+def children():
+    """The processes that this one has started and that run."""
+    stats = [path.read_text().rpartition(")") for path in Path("/proc").glob("[0-9]*/stat")]
+    found = [(int(left.split()[0]), right.split()) for left, _, right in stats]
+    return [
+        one for one, (state, parent, *_) in found if int(parent) == os.getpid() and state != "Z"
+    ]
+
+
+_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@_LINUX
+@pytest.mark.parametrize(("version", "before"), [("2.0", "1.0"), ("1.0", "2.0")])
+def test_what_a_killed_pip_left_half_done_is_taken_back(toy, environment, version, before):
+    if before == "2.0":
+        asyncio.run(toy.install(context("install")))
+    said = asyncio.run(killed(toy, environment, version, before))
+    assert "failed with status -9" in said
+    assert complete(environment, before)
+    assert (installed(toy), looked(toy, version)) == (before, False)
+    asyncio.run(toy.install(context("install", version, before)))
+    assert (installed(toy), looked(toy, version)) == (version, True)
+    assert complete(environment, version)
+
+
+@_LINUX
+def test_what_cannot_be_put_back_counts_as_what_was_before_and_the_next_install_goes_over_it(
+    toy, environment, tmp_path
+):
+    (tmp_path / "toy-1.0-py3-none-any.whl").unlink()
+    said = asyncio.run(killed(toy, environment, "2.0", "1.0"))
+    assert f"removes {environment}/.peerupgrade-installs" in said
+    assert (installed(toy), looked(toy)) == ("1.0", False)
+    asyncio.run(toy.install(context("install")))
+    assert (installed(toy), looked(toy)) == ("2.0", True)
+    assert complete(environment, "2.0")
+
+
+def test_a_pip_that_was_killed_is_not_believed_although_the_version_before_seems_to_be_there(
+    tmp_path,
+):
+    info = tmp_path / "venv" / "lib" / "python3.11" / "site-packages" / "toy-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    (info / "RECORD").touch()
+    dies = tmp_path / "venv" / "bin" / "python"
+    dies.parent.mkdir()
+    dies.write_text("#!/bin/sh\nkill -9 $$\n")
+    dies.chmod(0o700)
+    pip = Pip({"package": "toy", "venv": str(tmp_path / "venv")})
+    with pytest.raises(ConfigError, match="failed with status -9"):
+        asyncio.run(pip.install(context("install")))
+    assert (tmp_path / "venv" / ".peerupgrade-installs").read_text() == "1.0"
+    assert (installed(pip), looked(pip, "1.0")) == ("1.0", False)
+
+
+async def cut_short(pip, environment):
+    """The agent ends, or a time limit, while pip puts the files of a release in place."""
+    (data,) = environment.glob("lib/python3*/site-packages/toy_data")
+    for stale in data.glob("2.0-*"):
+        stale.unlink()
+    working = asyncio.create_task(pip.install(context("install")))
+    while not list(data.glob("2.0-*")):
+        await asyncio.sleep(0)
+        assert not working.done()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+@pytest.mark.parametrize("asked", [installed, looked])
+def test_the_next_agent_takes_back_what_was_cut_short(toy, environment, asked):
+    asyncio.run(cut_short(toy, environment))
+    assert (environment / ".peerupgrade-installs").read_text() == "1.0"
+    after = Pip({"package": "toy", "venv": str(environment)})
+    assert asked(after) in ("1.0", False)
+    assert complete(environment, "1.0")
+    assert installed(after) == "1.0"
+
+
+def test_while_pip_works_what_was_before_is_installed_and_no_second_one_begins(toy, environment):
+    async def asks_meanwhile():
+        working = asyncio.create_task(toy.install(context("install")))
         while not (environment / ".peerupgrade-installs").exists():
             await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        asked = await toy.installed()
+        assert not working.done()
+        await working
+        return asked
 
-    asyncio.run(cut_short())
-    assert (toy.installed(), toy.look(context("install"))) == ("1.0", False)
-    (old,) = environment.glob("lib/python3*/site-packages/toy-*.dist-info")
-    text = (old / "METADATA").read_text().replace("1.0", "2.0")
-    (old / "METADATA").write_text(text)  # as far as pip may have come
-    old.rename(old.with_name("toy-2.0.dist-info"))
-    assert (toy.installed(), toy.look(context("install"))) == ("1.0", False)
-    asyncio.run(toy.install(context("install")))
-    assert (toy.installed(), toy.look(context("install"))) == ("2.0", True)
-    assert code(environment).read_text() == "release = '2.0'\n"
+    assert asyncio.run(asks_meanwhile()) == "1.0"
+    assert installed(toy) == "2.0"
 
 
 def test_what_is_not_there_has_no_version(environment):
     with pytest.raises(ConfigError, match=r"'nothing' is not installed in .*: begin with: python3"):
-        Pip({"package": "nothing", "venv": str(environment)}).installed()
+        installed(Pip({"package": "nothing", "venv": str(environment)}))
 
 
 # --- systemd --------------------------------------------------------------------------------------
@@ -238,6 +365,17 @@ async def test_a_unit_that_does_not_stay_active_is_not_well(systemctl, tmp_path)
         await unit.verify(context("verify"))
 
 
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="there is no systemctl")
+def test_the_systemctl_of_this_machine_knows_the_option():
+    """It names what it does not know before it looks for a manager, which may not be there."""
+    asked = ["systemctl", "--user", "kill", "--kill-who=main", "--signal=USR1", "no-such.service"]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert "unrecognized option" not in ran.stderr
+    asked[3] = "--kill-nobody=main"
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert "unrecognized option" in ran.stderr
+
+
 @pytest.mark.asyncio
 async def test_a_unit_of_a_user_may_be_drained_by_a_signal(systemctl):
     options = {"unit": "x", "user": "yes", "drain_signal": "USR1", "undrain_signal": "USR2"}
@@ -247,6 +385,6 @@ async def test_a_unit_of_a_user_may_be_drained_by_a_signal(systemctl):
         await run(context(step))
         assert look(context(step)) is None
     assert systemctl() == [
-        "--user kill --kill-whom=main --signal=USR1 x",
-        "--user kill --kill-whom=main --signal=USR2 x",
+        "--user kill --kill-who=main --signal=USR1 x",
+        "--user kill --kill-who=main --signal=USR2 x",
     ]

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
-from peerupgrade.core.blockers import all_blockers
+import pytest
+
+from peerupgrade.core.blockers import Code, all_blockers
 from peerupgrade.core.effects import SetTimer
 from peerupgrade.core.leases import lapse_moments, lapsed, with_leases
-from peerupgrade.core.record import Standing
+from peerupgrade.core.ledger import whole_ledger
+from peerupgrade.core.record import Rollout, Standing, Turn, TurnStep, Work, WorkState
 from peerupgrade.core.requests import (
     All,
     Done,
@@ -139,3 +142,37 @@ def test_why_says_what_comes_of_a_lease_that_is_not_renewed():
     assert with_leases(all_blockers(renewing, NOW_MS), renewing, NOW_MS) == all_blockers(
         renewing, NOW_MS
     )
+
+
+IN_ITS_TURN = Rollout("3.9", "2.0", "ann", "", 1, turns=(Turn("3.10", "b", "2.0", 2),))
+
+
+def told_of(work, **changes):
+    """What `why` says of a member in its turn."""
+    away = leased(standing=Standing.AWAY, work=work, **changes)
+    looked = snapshot(
+        record(master="a", rollout=IN_ITS_TURN), member("a"), away, member("c"), now_ms=NOW_MS
+    )
+    found = with_leases(whole_ledger(looked, NOW_MS), looked, NOW_MS)
+    (blocker,) = [one for one in found if one.subject == "b"]
+    return blocker
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (WorkState.RUNS, Code.STEP_RUNS),
+        (WorkState.WAITS, Code.STEP_MANUAL),
+        (WorkState.FAILED, Code.STEP_FAILED),
+        (WorkState.UNKNOWN, Code.STEP_UNKNOWN),
+    ],
+)
+def test_why_says_of_a_member_in_its_turn_that_its_lease_has_ended_and_what_helps(state, code):
+    work = Work("3.10", "2.0", "1.0", TurnStep.INSTALL, state)
+    blocker = told_of(work, until_ms=NOW_MS - 12_000)
+    assert blocker.code is code
+    assert "its lease ended 12 s ago, and nobody removes it" in blocker.evidence
+    assert "start b again" in blocker.remedy
+    assert "peerupgrade exclude b --confirm-stopped --reason gone" in blocker.remedy
+    assert "lease" not in told_of(work, until_ms=NOW_MS + 1).evidence
+    assert "lease" not in told_of(work, lease_ms=0).evidence

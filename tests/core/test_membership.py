@@ -11,6 +11,7 @@ from peerupgrade.core.effects import (
     RememberFailed,
     SetAway,
     SetTimer,
+    Start,
     Stop,
     Stopped,
     StoreReplied,
@@ -353,6 +354,50 @@ def test_a_lease_that_was_not_confirmed_in_time_suspends_the_node():
     bench.settle()
     assert bench.operated == ["1.0", None, "1.0"]
     assert bench.membership.incarnation > was
+
+
+def full(bench, seconds):
+    """The disk refuses everything for so long; gives what the node asks of the store meanwhile."""
+    asked, until_s, tries = [], bench.now_s + seconds, 0
+    while bench.now_s < until_s:
+        if bench.waiting(CallStore):
+            asked.append(bench.waiting(CallStore)[0].request)
+            bench.feed(bench.ask())
+        elif bench.waiting(Remember):
+            bench.take(Remember)
+            tries += 1
+            bench.feed(RememberFailed("no space left"))
+        else:
+            retry = next(one for one in reversed(bench.effects) if is_retry(one))
+            assert bench.now_s < retry.at_s  # what fails is tried again only after a pause
+            bench.now_s = retry.at_s
+            bench.feed(TimerFired(retry.timer, retry.token))
+        assert len(asked) + tries < 10 * seconds
+    return asked
+
+
+def is_retry(effect):
+    return isinstance(effect, SetTimer) and effect.timer is Timer.RETRY_SWITCH
+
+
+def test_with_a_full_disk_nobody_asks_for_admission_and_the_disk_is_tried_with_pauses():
+    bench = operating(lease_s=5.0)
+    bench.now_s += 5.1
+    bench.feed(HeardOn(Subscribed()))
+    assert [one for one in full(bench, 60.0) if isinstance(one, Admit)] == []
+    assert bench.membership.failure == "cannot remember on disk: no space left"
+    bench.settle()
+    assert bench.operated == ["1.0", None, "1.0"]
+    assert bench.membership.failure == ""
+
+
+def test_a_start_on_a_full_disk_asks_for_no_admission():
+    memory = operating().membership.memory
+    again = Bench(formed(), installed="2.0", memory=memory)
+    again.feed(Start()).feed(HeardOn(Subscribed()))
+    assert [one for one in full(again, 60.0) if isinstance(one, Admit)] == []
+    again.settle()
+    assert again.operated == ["1.0"]
 
 
 def test_a_lease_that_ends_while_the_admission_is_on_its_way_to_the_disk_costs_no_name():

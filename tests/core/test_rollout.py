@@ -557,6 +557,36 @@ def test_what_is_not_healthy_is_not_given_another_version_and_counts_as_down(bef
     assert codes(view(*members, rollout=left_out)) == [("rollout", "")]
 
 
+@pytest.mark.parametrize("step", [TurnStep.RETURN, TurnStep.UNDRAIN])
+def test_whoever_stayed_drained_is_named_with_or_without_a_rollout(step):
+    left = member("a", "2.0", work=at(step, WorkState.DRAINED, note="503"))
+    for rolls in (None, rollout()):
+        (told,) = [
+            one
+            for one in whole_ledger(view(left, member("b"), rollout=rolls), NOW_MS)
+            if one.code is Code.DRAINED
+        ]
+        assert (told.subject, "503" in told.evidence) == ("a", True)
+        again = "start the agent of a again" in told.remedy
+        assert again == (step is TurnStep.UNDRAIN)
+    in_turn = rollout(turn(given_up=1))
+    assert Code.DRAINED not in codes(view(left, rollout=in_turn))
+
+
+def test_whoever_stayed_drained_counts_as_down_unless_somebody_left_it_out():
+    left = member("a", "1.0", work=at(TurnStep.UNDRAIN, WorkState.DRAINED))
+    members = (left, member("b"), member("c"))
+    by_itself = rollout(skipped=("a",), failed=("a",), failures=1)
+    assert next_member(view(*members, rollout=by_itself), NOW_MS) is None
+    assert next_member(view(*members, rollout=rollout(skipped=("a",))), NOW_MS).id == "b"
+
+
+def test_a_turn_is_over_although_the_member_stays_drained():
+    left = member("a", "2.0", work=at(TurnStep.RETURN, WorkState.DRAINED))
+    step = rollout_step(view(left, member("b"), rollout=rollout(turn(given_up=1))), NOW_MS, ())
+    assert step.name is StepName.TURN_ENDED
+
+
 @pytest.mark.parametrize("how", OnUnhealthy)
 def test_what_was_unhealthy_before_is_not_the_fault_of_the_version(how):
     by_hand = member("b", "2.0", health=health())  # somebody else has installed it

@@ -150,7 +150,7 @@ def test_what_was_asked_before_the_program_was_replaced_does_not_count():
 
 @pytest.mark.parametrize(
     ("error", "state", "step"),
-    [("503", WorkState.ENDED, TurnStep.RETURN), ("", WorkState.RUNS, TurnStep.UNDRAIN)],
+    [("503", WorkState.DRAINED, TurnStep.RETURN), ("", WorkState.RUNS, TurnStep.UNDRAIN)],
 )
 def test_whom_nobody_wants_any_more_is_not_undrained_unless_it_is_healthy(error, state, step):
     turns = (replace(TURN, given_up=1),)
@@ -161,3 +161,52 @@ def test_whom_nobody_wants_any_more_is_not_undrained_unless_it_is_healthy(error,
         probed(made, 6.0, error)
         (remember,) = made.follow(6.0)
         assert (remember.memory.work.step, remember.memory.work.state) == (step, state)
+
+
+# --- out of its turn, and drained -----------------------------------------------------------------
+
+DRAINED = replace(BACK, state=WorkState.DRAINED, note="its probes fail: 503")
+OVER = record()  # no rollout any more
+
+
+def test_whoever_stayed_drained_is_undrained_once_its_program_is_healthy():
+    made = back(DRAINED, OVER)
+    assert made.follow(0.0) == []
+    probed(made, 1.0)
+    (remember,) = made.follow(1.0)
+    work = remember.memory.work
+    assert (work.step, work.state, work.note) == (TurnStep.UNDRAIN, WorkState.RUNS, "")
+    made.membership.remembered(1.0, remember.memory)
+    (run,) = made.follow(1.0)
+    assert (run.order.work.step, run.order.look) == (TurnStep.UNDRAIN, False)
+    (_, remember) = made.ended(2.0, run.order, StepOutcome.DONE, "")
+    assert remember.memory.work.state is WorkState.ENDED
+
+
+def test_nobody_is_undrained_before_it_operates():
+    made = back(DRAINED, OVER)
+    probed(made, 1.0)
+    made.membership.operating = None
+    assert made.follow(1.0) == []
+
+
+def test_an_undrain_that_failed_in_a_turn_that_is_over_is_done_again_by_the_next_process():
+    failed = replace(BACK, step=TurnStep.UNDRAIN, state=WorkState.FAILED, note="no answer")
+    made = walker(Memory("t", record=GIVEN, work=failed), seen=OVER)
+    (remember,) = made.follow(0.0)
+    drained = remember.memory.work
+    assert drained == replace(failed, state=WorkState.DRAINED)
+    made.membership.remembered(0.0, remember.memory)
+    assert made.follow(1.0) == []  # not over and over
+    (remember,) = walker(Memory("t", record=GIVEN, work=drained), seen=OVER).follow(0.0)
+    again = remember.memory.work
+    assert (again.step, again.state, again.attempt) == (TurnStep.UNDRAIN, WorkState.RUNS, 2)
+
+
+def test_a_turn_that_is_given_up_before_it_begins_leaves_a_member_drained():
+    turns = (replace(TURN, id="3.20", given_up=1),)
+    seen = replace(GIVEN, rollout=replace(GIVEN.rollout, turns=turns))
+    (remember,) = back(DRAINED, seen).follow(0.0)
+    work = remember.memory.work
+    assert (work.turn, work.step, work.state) == ("3.20", TurnStep.RETURN, WorkState.DRAINED)
+    assert work.note == DRAINED.note

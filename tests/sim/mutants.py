@@ -216,6 +216,27 @@ MUTANTS = [
         "    if False:\n        assert",
     ),
     Mutant(
+        "turn drained",
+        "a member that was left out stays drained although it is healthy again",
+        TURN,
+        "            return self._undrain(drained) if drained is not None else []",
+        "            return []",
+    ),
+    Mutant(
+        "turn again",
+        "an undrain that fails in a turn that is over is done over and over",
+        TURN,
+        "        if failed and self._own == _key(drained):",
+        "        if False:",
+    ),
+    Mutant(
+        "turn down",
+        "the next one is taken down while nothing is sent to one that failed",
+        ROLLOUT,
+        "        down |= {one.id for one in drained(snapshot)}\n",
+        "",
+    ),
+    Mutant(
         "turn order",
         "who came first returns first",
         ROLLOUT,

@@ -586,6 +586,62 @@ def test_all_return_by_themselves():
     assert (scene.acting, scene.rollout, scene.slots) == ("1.0", None, {})
 
 
+# --- out of its turn, and drained -----------------------------------------------------------------
+
+
+def left_ill(scene):
+    """b has got 2.0, is not healthy with it, and somebody skips it; all others get 2.0."""
+    scene.come_to("b", TurnStep.VERIFY)
+    ill(scene, "b")
+    comes(scene, lambda: scene.work("b").state is WorkState.FAILED)
+    scene.steer(Skip("b", "ann"))
+    scene.run(40.0)
+    return scene
+
+
+def test_a_member_that_was_skipped_is_undrained_once_it_is_healthy_although_the_rollout_ended():
+    scene = left_ill(probed())
+    assert (scene.rollout, scene.slots) == (None, {})
+    assert (scene.work("b").step, scene.work("b").state) == (TurnStep.RETURN, WorkState.DRAINED)
+    assert ("drained", "b") in scene.awaited()
+    ill(scene, "b", "")
+    order = scene.come_to("b", TurnStep.UNDRAIN)
+    assert not order.look
+    scene.run(1.0)
+    assert scene.work("b").state is WorkState.ENDED
+    assert scene.awaited() == []
+
+
+def test_a_member_that_was_skipped_stays_drained_through_a_restart():
+    scene = left_ill(probed())
+    scene.stage.kill("b")
+    scene.start("b")
+    scene.run(5.0)
+    assert ("drained", "b") in scene.awaited()
+    scene.stage.kill("b")
+    ill(scene, "b", "")
+    scene.start("b")
+    scene.run(5.0)
+    assert scene.work("b").state is WorkState.ENDED
+
+
+def test_an_undrain_that_failed_on_a_member_that_was_left_out_keeps_others_up_until_it_is_done():
+    scene = Rollouts(strategy=Strategy(failures=1))
+    scene.come_to("b", TurnStep.UNDRAIN)
+    scene.stage._own("b").step_ends = StepOutcome.FAILED
+    scene.run(10.0)
+    assert scene.rollout.failed == ("b",)
+    assert (scene.work("b").step, scene.work("b").state) == (TurnStep.UNDRAIN, WorkState.DRAINED)
+    assert (scene.rollout.turns, scene.slots) == ((), {})  # c would be down, too
+    assert ("drained", "b") in scene.awaited()
+    scene.stage._own("b").step_ends = StepOutcome.DONE
+    scene.run(10.0)
+    assert scene.work("b").state is WorkState.DRAINED
+    scene.stage.kill("b")
+    scene.start("b")
+    assert scene.ended()
+
+
 # --- it bakes -------------------------------------------------------------------------------------
 
 

@@ -73,7 +73,8 @@ class Systemd:
         return False if context.step in ("restart", "verify") else None
 
     async def _send(self, signal: str, _context: TurnContext) -> str:
-        await self._run("kill", "--kill-whom=main", f"--signal={signal}", self._unit)
+        # Before systemd 252 the option has this name only, and later ones still take it.
+        await self._run("kill", "--kill-who=main", f"--signal={signal}", self._unit)
         return f"{self._unit} got {signal}"
 
     async def _run(self, *words: str) -> str:

@@ -10,7 +10,9 @@ from peerupgrade.sim.world import Machine, Trap
 _PAUSES_S = (0.2, 1.0, 4.0, 12.0, 25.0)
 # What is rarely come by is armed more often, so that somebody meets it. The first word counts.
 _RARE = {
-    "retreats": 28,
+    "retreats": 40,
+    "leave": 4,
+    "exclude": 4,
     "completed": 8,
     "rollout": 12,
     "turn": 8,
