@@ -11,7 +11,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -144,6 +144,29 @@ def resolve(flags: Mapping[str, object], config: str | None) -> Resolved:
     )
 
 
+def read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """What a file says.
+
+    Args:
+        path: of it.
+        known: the names that it may have.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or has another name.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read {path}: {reason}", hint="give a TOML file") from error
+    for key in found:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise ConfigError(f"{path} has the unknown key {key!r}", hint=hint)
+    return found
+
+
 def has_password(url: str) -> bool:
     """True if the URL carries a secret."""
     return _PASSWORD.search(url) is not None
@@ -178,17 +201,8 @@ def _from_toml(config: str | None) -> dict[str, Any]:
     path = Path(asked or DEFAULT_FILE)
     if asked is None and not path.exists():
         return {}
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"cannot read {path}: {reason}", hint="give a TOML file") from error
     known = types()
-    for key in found:
-        if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise ConfigError(f"{path} has the unknown key {key!r}", hint=hint)
+    found = read_toml(path, known)
     if isinstance(found.get("steps"), dict):
         found["steps"] = _words(found["steps"], f"steps in {path}")
     return {

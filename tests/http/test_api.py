@@ -869,6 +869,22 @@ async def test_a_version_that_cannot_be_is_the_client_s_fault(path, body, said):
         ("/v1/away", '{"away": "yes"}', "away"),
         ("/v1/data/resolve", '{"collection": "c", "verdict": "burn", "by": "a"}', "verdict"),
         ("/v1/resign", '{"now": true}', "now"),
+        ("/v1/upgrade/change", '{"by": "a", "canary": "1"}', "canary is '1'"),
+        ("/v1/upgrade/change", '{"by": "a", "soak_s": -1}', "soak_s is -1"),
+        ("/v1/upgrade/change", '{"by": "a", "one_zone": 1}', "one_zone"),
+        ("/v1/upgrade/change", '{"by": "a", "windows": [["sun"]]}', "the window"),
+        ("/v1/upgrade/change", '{"by": "a", "windows": "sun"}', "windows"),
+        (
+            "/v1/upgrade/change",
+            f'{{"by": "a", "windows": ["{"sun," * 30}sun 00:00-24:00"]}}',
+            "the window",
+        ),
+        ("/v1/upgrade/change", '{"by": "a", "on_unhealthy": []}', "on_unhealthy"),
+        ("/v1/upgrade/change", '{"by": "a", "budget": 2.5}', "budget '2.5'"),
+        ("/v1/upgrade/change", '{"by": "a", "bugdet": 2}', "bugdet"),
+        ("/v1/upgrade/change", '{"canary": 1}', "by"),
+        ("/v1/upgrade/start", "[1]", "object"),
+        ("/v1/upgrade/start", "{", "JSON"),
     ],
 )
 async def test_a_wrong_body_is_refused_by_the_name_of_its_field(path, body, named):
