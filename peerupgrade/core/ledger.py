@@ -296,5 +296,6 @@ def _no_slot(
         member.id,
         snapshot.members[member.id].changed_at_ms,
         f"{member.id} is next, and not more than {budget} may be down: {', '.join(named)}",
-        "start what is down, or exclude it if it is gone for good; whoever has a slot returns it",
+        "start what is down, or exclude it if it is gone for good; whoever has a slot returns it;"
+        " or give a larger --budget",
     )

@@ -160,6 +160,8 @@ class Rollout:
         rollback: 1: every member that got the version in it returns to what it had; until it ends
             the acting version does not rise.
         cause: why it is rolled back by itself.
+        turns_done, turns_took_ms: so many turns were gone through to their end, and took so long
+            together.
     """
 
     id: str
@@ -177,6 +179,8 @@ class Rollout:
     aborted: int = 0
     rollback: int = 0
     cause: str = ""
+    turns_done: int = 0
+    turns_took_ms: int = 0
 
     def turn_of(self, node_id: str) -> Turn | None:
         """The member's turn, if it has one."""
@@ -195,6 +199,8 @@ class RolloutEnd:
     skipped: tuple[str, ...] = ()
     rollback: int = 0
     cause: str = ""
+    turns_done: int = 0
+    turns_took_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

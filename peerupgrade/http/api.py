@@ -161,6 +161,7 @@ class _Rehearse(_Body, frozen=True, kw_only=True):
 
 class _Plan(_Body, frozen=True, kw_only=True):
     version: _Line
+    skip: tuple[_Line, ...] = ()
     lowest_supported: _Line | None = None
     sample: _Sample = 1000
 
@@ -420,7 +421,7 @@ class _Api:
         return web.json_response(model.rehearsal_json(found))
 
     async def plan(self, request: web.Request) -> web.Response:
-        asked = await _body(request, _Plan)
+        asked, changes = await _with_strategy(request, _Plan)
         version, lowest = parse_version(asked.version), None
         if asked.lowest_supported is not None:
             version, lowest = supported(asked.version, asked.lowest_supported)
@@ -434,8 +435,13 @@ class _Api:
                 rehearsals, why_not = await self._rehearsed(asked.version, asked.sample)
         gossip = self.view.gossip()
         silent = gossip.silent if gossip is not None else frozenset()
-        question = Question(version, lowest, ledger.blockers, silent, rehearsals)
-        plan = make_plan(ledger.snapshot, question)
+        question = Question(
+            version, lowest, Strategy(**changes), asked.skip, ledger.blockers, silent, rehearsals
+        )
+        try:  # beside the event loop: a large cluster is played through for a while
+            plan = await asyncio.to_thread(make_plan, ledger.snapshot, question)
+        except KeyError as error:
+            raise _no_member(error.args[0]) from None
         return web.json_response(model.plan_json(ledger, plan, why_not))
 
     async def plan_downgrade(self, request: web.Request) -> web.Response:

@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 from peerupgrade.core.admission import Entry
 from peerupgrade.core.blockers import Blocker
 from peerupgrade.core.downgrade import Obstacle
+from peerupgrade.core.foresight import Batch
 from peerupgrade.core.gossip.packets import Heartbeat
 from peerupgrade.core.gossip.view import GossipView, Sighting
-from peerupgrade.core.plan import Between, Change, Deployment, Plan, Turn
+from peerupgrade.core.plan import Between, Change, Deployment, Plan, Turn, Zone
 from peerupgrade.core.progress import Progress, StepProgress, all_progress, step_progress
 from peerupgrade.core.record import (
     ClusterRecord,
@@ -261,11 +262,15 @@ def plan_json(ledger: Ledger, plan: Plan, why_not_rehearsed: str) -> Json:
         "acting": _text(plan.acting),
         "data": _text(plan.data),
         "in_between": _between(plan.between),
+        "strategy": shown(plan.strategy),
         "order": [_turn(one) for one in plan.order],
+        "batches": [_batch(one) for one in plan.batches],
+        **_time("opens_at", plan.opens_at_ms or 0),
+        "turn_s": plan.turn_s,
+        "lasts_s": plan.lasts_s,
         "done": [_turn(one) for one in plan.done],
-        "zones": [
-            {"zone": one.name, "members": one.members, "serving": one.serving} for one in plan.zones
-        ],
+        "skipped": list(plan.skipped),
+        "zones": [_zone(one) for one in plan.zones],
         "hold": _hold(plan.hold),
         "steps": [
             {"phase": one.phase, "version": str(one.version), "nodes": list(one.members)}
@@ -595,6 +600,23 @@ def _turn(turn: Turn) -> Json:
         "master": turn.is_master,
         "hands_over": turn.hands_over,
         "slot_by": turn.slot_by or None,
+    }
+
+
+def _batch(batch: Batch) -> Json:
+    return {
+        "nodes": list(batch.members),
+        "after": str(batch.after),
+        **_time("begins_at", batch.begins_at_ms),
+    }
+
+
+def _zone(zone: Zone) -> Json:
+    return {
+        "zone": zone.name,
+        "members": zone.members,
+        "serving": zone.serving,
+        "down_max": zone.down_max,
     }
 
 

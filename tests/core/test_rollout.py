@@ -272,6 +272,26 @@ def test_first_the_slot_is_returned_then_the_turn_ends():
 
 
 @pytest.mark.parametrize(
+    ("changes", "gone", "counted"),
+    [
+        ({}, False, (3, 5000 + NOW_MS - 2000)),
+        ({"given_up": 1}, False, (2, 5000)),
+        ({}, True, (2, 5000)),
+    ],
+    ids=["done", "given up", "gone"],
+)
+def test_how_long_turns_took_is_remembered_to_the_end_of_the_rollout(changes, gone, counted):
+    back = member("a", "2.0", work=at(TurnStep.UNDRAIN, WorkState.ENDED))
+    known = rollout(turn(**changes), turns_done=2, turns_took_ms=5000)
+    shown = view(member("b", "2.0") if gone else back, rollout=known)
+    step = rollout_step(shown, NOW_MS, ())
+    assert step.name is StepName.TURN_ENDED
+    assert (step.record.rollout.turns_done, step.record.rollout.turns_took_ms) == counted
+    end = rollout_step(replace(shown, record=step.record), NOW_MS, ()).record.rollout_end
+    assert (end.turns_done, end.turns_took_ms) == counted
+
+
+@pytest.mark.parametrize(
     ("slot", "outcome"),
     [
         (Slot("a", BY, 1, 1, away=1), Outcome.UP),
