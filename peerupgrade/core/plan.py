@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from peerupgrade.core.admission import WAITING_RULES, Entry, admission
 from peerupgrade.core.blockers import Blocker, Code, hold_ended, raise_blockers
-from peerupgrade.core.foresight import Batch, foresee
+from peerupgrade.core.foresight import After, Batch, foresee
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.progress import Progress, has_steps, progress_to
 from peerupgrade.core.record import (
@@ -228,7 +228,7 @@ def make_plan(snapshot: Snapshot, asked: Question) -> Plan:
         lasts_s=way.lasts_s,
         done=tuple(one for one in turns if one.member.installed >= asked.version),
         skipped=tuple(one.member.id for one in lacking if one.member.id in asked.skip),
-        zones=_zones(record, turns, order, asked.strategy),
+        zones=_zones(record, turns, way.batches, asked.strategy),
         hold=record.hold if record is not None and held else None,
         steps=_steps(snapshot, asked.version),
         changes=_changes(snapshot, asked),
@@ -264,20 +264,28 @@ def _turns(snapshot: Snapshot, asked: Question) -> list[Turn]:
 def _zones(
     record: ClusterRecord | None,
     turns: Collection[Turn],
-    order: Iterable[Turn],
+    batches: Iterable[Batch],
     strategy: Strategy,
 ) -> tuple[Zone, ...]:
     members, serving = Counter[str](), Counter[str]()
-    down = Counter(one.member.zone for one in order)
-    budget = strategy.budget_of(len(turns))
     for one in turns:
         members[one.member.zone] += 1
         up = record is not None and one.answers and not is_down(record, one.member)
         serving[one.member.zone] += up
-    return tuple(
-        Zone(name, members[name], serving[name], min(budget, down[name]))
-        for name in sorted(members)
-    )
+    down = _down_max(turns, batches, strategy.budget_of(len(turns)))
+    return tuple(Zone(name, members[name], serving[name], down[name]) for name in sorted(members))
+
+
+def _down_max(turns: Iterable[Turn], batches: Iterable[Batch], budget: int) -> Counter[str]:
+    """By zone; batches of which none waits for all before it may overlap in any way."""
+    zone_of = {one.member.id: one.member.zone for one in turns}
+    most, overlapping = Counter[str](), Counter[str]()
+    for batch in batches:
+        if batch.after is not After.PLACE:
+            overlapping.clear()
+        overlapping.update(zone_of[name] for name in batch.members)
+        most |= Counter({zone: min(budget, count) for zone, count in overlapping.items()})
+    return most
 
 
 # --- how it would go ------------------------------------------------------------------------------

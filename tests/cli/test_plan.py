@@ -92,7 +92,8 @@ def test_the_plan_is_that_of_a_rollout_with_the_same_options(run, node, tmp_path
         "about 1h 23m, and until somebody resumes it; a turn took 1m in the last rollout",
         "+11m after upgrade resume",
         "+22m once all before are back, master, hands over first",
-        "zone x 2 of 2 members serve, at most 2 of them down at once",
+        "zone x 2 of 2 members serve, at most 1 of them down at once",
+        "zone y 2 of 2 members serve, at most 2 of them down at once",
     ):
         assert shown in text, shown
     answer = json.loads(run(*PLAN, *how, "--json")[1])

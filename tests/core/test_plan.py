@@ -116,7 +116,8 @@ def test_zones_count_only_who_serves_and_answers():
     plan = planned(view, silent={"b"})
     assert plan.zones == (Zone("", 1, 1, 1), Zone("z1", 3, 1, 1), Zone("z2", 2, 0, 1))
     more = planned(replace(view, record=record(master="f")), strategy=Strategy(budget=2))
-    assert [one.down_max for one in more.zones] == [1, 2, 2]
+    assert [one.down_max for one in more.zones] == [1, 2, 2]  # the master goes alone
+    assert [one.down_max for one in planned(view, strategy=Strategy(budget=9)).zones] == [1, 3, 2]
     assert [one.down_max for one in planned(view, "1.0").zones] == [0, 0, 0]
 
 
