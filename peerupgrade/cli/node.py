@@ -124,7 +124,8 @@ def _program(extra: Extra, settings: Settings, read_installed: ReadInstalled) ->
     from peerupgrade.runtime.world import state_directory
 
     acting_file = state_directory(settings) / "acting"
-    return Supervised(extra.run, extra.run_stop_s, acting_file, read_installed)
+    limits_s = (extra.run_stop_s, extra.step_timeout_s)
+    return Supervised(extra.run, *limits_s, acting_file, read_installed)
 
 
 def _on_acting(command: str) -> OnActing | None:

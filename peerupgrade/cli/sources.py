@@ -47,7 +47,8 @@ class Extra:
             without a shell, in this node's turn of a rollout, with PEERUPGRADE_STEP,
             PEERUPGRADE_VERSION (to be installed) and PEERUPGRADE_BEFORE in the environment;
             without install_command a person installs, and says so by SIGHUP.
-        step_timeout_s: how long each of these may take; then it is killed, and has failed.
+        step_timeout_s: how long each of these may take, and what stands in their place; then it is
+            ended, and has failed.
         look_command: run with the same environment when the end of this process has cut a step
             short: exit status 0 says that it was done, 1 that it was not; else a person decides.
         health_url: answers with a status from 200 to 399 while the program is well.
