@@ -336,7 +336,7 @@ def _print(answer: Json) -> None:
                 one["standing"],
                 one["state"],
                 _doing(one) if one["state"] == "turn" else "",
-                one["note"] or _ails(one["health"]),
+                one["note"] or _ails(one["health"], answer["now_ms"]),
             )
             for one in rollout["members"]
         ),
@@ -346,10 +346,11 @@ def _print(answer: Json) -> None:
         print_blocker(blocker, answer["now_ms"])
 
 
-def _ails(health: Json | None) -> str:
+def _ails(health: Json | None, now_ms: int) -> str:
     if health is None or health["state"] == "healthy":
         return ""
-    return f"health {health['state']}: {health['note']}".removesuffix(": ")
+    since = f" for {age(health['since_ms'], now_ms)}" if health["since_ms"] else ""
+    return f"{health['state']}{since}: {health['note']}".removesuffix(": ")
 
 
 def _pairs(answer: Json) -> Iterator[tuple[str, str]]:

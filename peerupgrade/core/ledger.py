@@ -17,11 +17,13 @@ from peerupgrade.core.blockers import (
 )
 from peerupgrade.core.record import (
     ClusterRecord,
+    Health,
     HealthState,
     Member,
     Rollout,
     Snapshot,
     Turn,
+    TurnStep,
     Work,
     WorkState,
     is_down,
@@ -40,6 +42,7 @@ from peerupgrade.core.rollout import (
     unhealthy,
     window_opens_at_ms,
     work_on,
+    worse,
 )
 from peerupgrade.core.windows import ALWAYS, closed_at_ms, week_time
 
@@ -91,11 +94,16 @@ def _rollout_blockers(
     pause = rollout.pause
     ailing = {member.id for member in _worse_now(snapshot, rollout, silent)}
     if pause is not None and rollout.turn_of(pause.by) is None and pause.by not in ailing:
+        well = any(
+            member.id == pause.by and is_healthy(member.health) and member.id not in silent
+            for member in brought(snapshot)
+        )
         yield Blocker(
             Code.ROLLOUT_PAUSED,
             "",
             pause.at_ms,
-            f"{pause.by} paused the rollout: {pause.reason}",
+            f"{pause.by} paused the rollout: {pause.reason}"
+            + (f"; by now {pause.by} is well" if well else ""),
             "peerupgrade upgrade resume",
         )
     if not rollout.aborted:
@@ -127,7 +135,10 @@ def _turn_blocker(turn: Turn, member: Member | None) -> Blocker:
             f"{name} has its turn, and has not begun",
             f"start {name} again, or exclude it if it is gone for good",
         )
-    code, evidence, remedy = _work_words(name, work, stopped=has_stopped(work, turn))
+    stopped = has_stopped(work, turn)
+    code, evidence, remedy = _work_words(name, work, stopped=stopped)
+    if stopped and work.step is TurnStep.RETURN and member.health is not None:
+        evidence += f"; by the newest probe it {_health_words(member.health)}"
     if turn.given_up:
         evidence += "; it was given up, and comes back with what it has"
     return Blocker(code, name, member.changed_at_ms, evidence, remedy)
@@ -181,9 +192,7 @@ def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
         if rollout.turn_of(member.id) is not None:
             continue
         assert member.health is not None
-        note = f"is unhealthy: {member.health.note}"
-        if member.health.state is HealthState.UNKNOWN:
-            note = "was started, and its probes say nothing yet"
+        note = _health_words(member.health)
         skip = f"peerupgrade upgrade skip {member.id}"
         if member.id in came:
             code, evidence = Code.UNHEALTHY_AFTER, f"{member.id} has got {member.installed}, and"
@@ -191,7 +200,21 @@ def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
         else:
             code, evidence = Code.UNHEALTHY_BEFORE, f"{member.id} has {member.installed}, and"
             remedy = f"mend it: it counts as down, and until then it has no turn; or: {skip}"
-        yield Blocker(code, member.id, member.changed_at_ms, f"{evidence} {note}", remedy)
+        since_ms = member.health_since_ms or member.changed_at_ms
+        yield Blocker(code, member.id, since_ms, f"{evidence} {note}", remedy)
+
+
+def _health_words(health: Health) -> str:
+    """What the newest probe says of a program."""
+    match health.state:
+        case HealthState.HEALTHY:
+            return "is healthy"
+        case HealthState.UNHEALTHY:
+            return f"is unhealthy: {health.note}"
+        case HealthState.UNKNOWN if health.note:
+            return f"was started, and its probes fail so far: {health.note}"
+        case HealthState.UNKNOWN:
+            return "was started, and its probes say nothing yet"
 
 
 def _worse_now(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -> list[Member]:
@@ -205,6 +228,7 @@ def _worse_now(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) ->
 def _gone_after(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -> Iterator[Blocker]:
     """The rollout was paused because a member that got the version does not answer any more."""
     pause = rollout.pause
+    found = {member.id: why for member, why in worse(snapshot, silent)}
     for member in _worse_now(snapshot, rollout, silent):
         if pause is None or member.id != pause.by or not is_healthy(member.health):
             continue
@@ -212,7 +236,7 @@ def _gone_after(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -
             Code.UNHEALTHY_AFTER,
             member.id,
             pause.at_ms,
-            pause.reason,
+            found[member.id],
             f"start {member.id} again{_resume(rollout)}; or: peerupgrade upgrade skip {member.id},"
             " or upgrade abort --rollback; or exclude it if it is gone for good",
         )

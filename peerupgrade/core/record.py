@@ -341,6 +341,7 @@ class Member:
     attached: int = 0  # the doubt about the store in which it last said what it remembers
     joined_at_ms: int = 0
     changed_at_ms: int = 0
+    health_since_ms: int = 0  # when the state of its health became what it is
 
     def lease_ended(self, now_ms: int) -> bool:
         """True once it has a lease that it did not renew; `now_ms` is the store's clock."""

@@ -25,7 +25,6 @@ from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
     Downgrade,
-    Health,
     Hold,
     Member,
     RolloutEnd,
@@ -352,7 +351,7 @@ def _part(part: Part) -> Json:
         "step_state": str(work.state) if work else None,
         "attempt": work.attempt if work else None,
         "note": work.note if work else "",
-        "health": _health(member.health),
+        "health": _health(member),
         **_time("changed_at", member.changed_at_ms),
     }
 
@@ -496,7 +495,7 @@ def _member(member: Member | None) -> Json:
         "operating": _text(member.operating),
         "operating_revision": member.operating_revision,
         "failure": member.failure,
-        "health": _health(member.health),
+        "health": _health(member),
         "policy": "suspend" if member.lease_ms else "freeze",
         **_time("lease_until", member.lease_until_ms),
         "address": member.address,
@@ -507,9 +506,13 @@ def _member(member: Member | None) -> Json:
     }
 
 
-def _health(health: Health | None) -> Json | None:
-    """Null where nothing is probed."""
-    return None if health is None else {"state": str(health.state), "note": health.note}
+def _health(member: Member) -> Json | None:
+    """Null where nothing is probed. `since`: the state is so; the note is the newest probe's."""
+    health = member.health
+    if health is None:
+        return None
+    since = _time("since", member.health_since_ms)
+    return {"state": str(health.state), "note": health.note, **since}
 
 
 _ONLY_THE_STORE_KNOWS: Json = {

@@ -1,11 +1,14 @@
 """`upgrade start`, and what says how it goes on, against a node that says what a test wants."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.record import (
+    Health,
+    HealthState,
     Hold,
     Rollout,
     RolloutEnd,
@@ -174,6 +177,15 @@ def test_the_status_shows_each_node_and_what_is_awaited(node, run):
         "peerupgrade upgrade retry n2, or upgrade skip n2",
     ):
         assert shown in " ".join(out.split()), shown
+
+
+def test_the_status_says_what_ails_a_node_and_since_when(node, run):
+    ill = Health(HealthState.UNHEALTHY, "503")
+    knows(node, n1=replace(MEMBERS["n1"], health=ill, health_since_ms=NOW_MS - 240_000))
+    assert "unhealthy for 4m: 503" in " ".join(run("upgrade", "status")[1].split())
+    members = json.loads(run("members", "--json")[1])["members"]
+    health = next(one["health"] for one in members if one["name"] == "n1")
+    assert (health["state"], health["since_ms"]) == ("unhealthy", NOW_MS - 240_000)
 
 
 def test_without_a_rollout_the_last_one_is_shown(node, run):
