@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from cyclopts import Parameter
 
+from peerupgrade.cli.described import descriptions
 from peerupgrade.cli.health import health_checks, probing
 from peerupgrade.cli.installed import read_version
 from peerupgrade.cli.programs import run_program
@@ -27,18 +27,6 @@ if TYPE_CHECKING:
 _ON_ACTING_TIMEOUT_S = 60.0
 # Options are visible to every user of the machine.
 _NEVER_A_FLAG = ("token",)
-_DESCRIPTION = re.compile(
-    r"^        (\w[\w, ]*): (.+?)(?=^        \w|\Z)", re.MULTILINE | re.DOTALL
-)
-
-
-def _descriptions(kind: type) -> dict[str, str]:
-    """Name -> text, from the docstring of a dataclass."""
-    found = {}
-    for names, text in _DESCRIPTION.findall(kind.__doc__ or ""):
-        for name in names.split(", "):
-            found[name] = " ".join(text.split())
-    return found
 
 
 def _flag(setting: Field[Any], kind: Any, description: str) -> tuple[str, Any, Any]:
@@ -54,7 +42,7 @@ def _flag(setting: Field[Any], kind: Any, description: str) -> tuple[str, Any, A
 
 def _make_flags() -> type:
     kinds = types()
-    texts = _descriptions(Settings) | _descriptions(Extra)
+    texts = descriptions(Settings) | descriptions(Extra)
     flags = make_dataclass(
         "Flags",
         [
@@ -136,7 +124,8 @@ def _program(extra: Extra, settings: Settings, read_installed: ReadInstalled) ->
     from peerupgrade.runtime.world import state_directory
 
     acting_file = state_directory(settings) / "acting"
-    return Supervised(extra.run, extra.run_stop_s, acting_file, read_installed)
+    limits_s = (extra.run_stop_s, extra.step_timeout_s)
+    return Supervised(extra.run, *limits_s, acting_file, read_installed)
 
 
 def _on_acting(command: str) -> OnActing | None:

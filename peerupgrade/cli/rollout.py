@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from datetime import timedelta
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from peerupgrade.cli.client import Json
 from peerupgrade.cli.cluster import hold_text, print_blocker, share_bar
@@ -23,16 +21,12 @@ from peerupgrade.cli.show import (
     print_table,
     span,
 )
+from peerupgrade.cli.strategy import AS_IT_IS, Chosen, strategy_words
 from peerupgrade.cli.target import DEFAULT, Target, connect
 from peerupgrade.cli.who import By, who
 from peerupgrade.errors import ConfigError, ExitCode, UnavailableError
 
 _AGAIN_S = 0.5
-_ON_UNHEALTHY = {
-    "pause": "a pause if one becomes unhealthy that has it",
-    "node": "who becomes unhealthy that has it returns to what it had",
-    "all": "all return to what they had if one becomes unhealthy that has it",
-}
 # Once it has paused by itself a person has to say how it goes on.
 _DECIDE, _TOO_MANY = ("step_failed", "step_unknown", "unhealthy_after"), "failures"
 
@@ -43,45 +37,6 @@ _Wait = Annotated[
         negative="", show_default=False, help="until it ends; interrupted, only the waiting ends."
     ),
 ]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """How the rollout goes on.
-
-    Attributes:
-        budget: so many may be down at once, or a part of them such as 25%; 1 unless given.
-        canary: pause once so many have it; 0: never.
-        soak: so long must those that have it operate before the next one, for example 30s or 10m.
-        one_zone: never take nodes of two zones down at once.
-        window: begin with nodes only then (UTC), for example "mon-fri 22:00-05:00"; may be
-            repeated.
-        failures: so many nodes may fail before it pauses; each is left out. 0 unless given.
-        bake: so long must all operate with it before the acting version may rise, as for --soak.
-        on_unhealthy: what follows if a node becomes unhealthy that has got the version: pause, or
-            that node or all of them return to what they had; pause unless given.
-    """
-
-    budget: str | None = None
-    canary: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
-    soak: timedelta | None = None
-    one_zone: bool | None = None
-    window: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
-    failures: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000))] = None
-    bake: timedelta | None = None
-    on_unhealthy: Literal["pause", "node", "all"] | None = None
-
-    def given(self) -> Json:
-        """What was given, as the node takes it."""
-        found: Json = {"windows": [*self.window]} if self.window else {}
-        for name in (one.name for one in fields(self) if one.name != "window"):
-            value = getattr(self, name)
-            if isinstance(value, timedelta):
-                found[f"{name}_s"] = value.total_seconds()
-            elif value is not None:
-                found[name] = value
-        return found
 
 
 @Parameter(name="*")
@@ -97,16 +52,23 @@ class Scope:
     skip: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     lowest_supported: Annotated[str, Parameter(show_default=False)] = ""
 
+    def given(self) -> Json:
+        """As the node takes it."""
+        found: Json = {"skip": [*self.skip]}
+        if self.lowest_supported:
+            found["lowest_supported"] = self.lowest_supported
+        return found
 
-_AS_IT_IS, _EVERYBODY = Strategy(), Scope()
+
+EVERYBODY = Scope()
 
 
 def start(
     version: Annotated[str, Parameter(help="that every node gets.")],
     /,
     *,
-    strategy: Strategy = _AS_IT_IS,
-    scope: Scope = _EVERYBODY,
+    chosen: Chosen = AS_IT_IS,
+    scope: Scope = EVERYBODY,
     reason: _Reason = "",
     wait: _Wait = False,
     by: By = None,
@@ -131,16 +93,13 @@ def start(
         peerupgrade upgrade start 2.0 --budget 25% --window "mon-fri 22:00-05:00"
         peerupgrade upgrade start 2.0 --canary 1 --bake 1h --on-unhealthy all
     """
-    body: Json = {"version": version, "by": who(by), "reason": reason, "skip": [*scope.skip]}
-    if scope.lowest_supported:
-        body["lowest_supported"] = scope.lowest_supported
-    body |= strategy.given()
+    body = {"version": version, "by": who(by), "reason": reason, **scope.given(), **chosen.given()}
     return _post(target, "start", body, f"the rollout to {version} begins", wait=wait)
 
 
 def change(
     *,
-    strategy: Strategy = _AS_IT_IS,
+    chosen: Chosen = AS_IT_IS,
     reason: _Reason = "",
     by: By = None,
     target: Target = DEFAULT,
@@ -151,13 +110,13 @@ def change(
 
         peerupgrade upgrade change --budget 2 --soak 30s
     """
-    chosen = strategy.given()
-    if not chosen:
+    changes = chosen.given()
+    if not changes:
         raise ConfigError(
             "nothing is to be changed",
             hint="give --budget, --soak or the like: peerupgrade upgrade change --help",
         )
-    body = {"by": who(by), "reason": reason, **chosen}
+    body = {"by": who(by), "reason": reason, **changes}
     return _post(target, "change", body, "the rollout goes on so")
 
 
@@ -383,34 +342,18 @@ def _print_members(rollout: Json) -> None:
                 one["standing"],
                 one["state"],
                 _doing(one) if one["state"] == "turn" else "",
-                one["note"] or _ails(one["health"]),
+                one["note"] or _ails(one["health"], answer["now_ms"]),
             )
             for one in rollout["members"]
         ),
     )
 
 
-def _ails(health: Json | None) -> str:
+def _ails(health: Json | None, now_ms: int) -> str:
     if health is None or health["state"] == "healthy":
         return ""
-    return f"health {health['state']}: {health['note']}".removesuffix(": ")
-
-
-def _how(rollout: Json) -> Iterator[str]:
-    where = " of one zone" if rollout["one_zone"] else ""
-    share = rollout["budget_percent"]
-    yield f"{f'{share} %' if share else rollout['budget']}{where} may be down at once"
-    if rollout["canary"]:
-        yield f"a pause once {rollout['canary']} have it"
-    if rollout["soak_s"]:
-        yield f"{span(rollout['soak_s'])} from one to the next"
-    if rollout["bake_s"]:
-        yield f"{span(rollout['bake_s'])} from the last one to the raise"
-    if rollout["windows"]:
-        yield f"only within {', '.join(rollout['windows'])} (UTC)"
-    if rollout["failures"]:
-        yield f"{len(rollout['failed'])} of {rollout['failures']} nodes that may fail have failed"
-    yield _ON_UNHEALTHY[rollout["on_unhealthy"]]
+    since = f" for {age(health['since_ms'], now_ms)}" if health["since_ms"] else ""
+    return f"{health['state']}{since}: {health['note']}".removesuffix(": ")
 
 
 def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
@@ -426,7 +369,7 @@ def _pairs(answer: Json) -> Iterator[tuple[str, str]]:
         has = "what they had" if rollout["rollback"] else "it"
         done = f"{rollout['done']} of {rollout['total']} nodes have {has}{estimate}"
         yield "progress", f"{share_bar(rollout['done'] / max(1, rollout['total']))}, {done}"
-        yield "strategy", ", ".join(_how(rollout))
+        yield "strategy", strategy_words(rollout, len(rollout["failed"]))
         if rollout["pause"] is not None:
             yield "paused", hold_text(rollout["pause"], answer["now_ms"])
         if rollout["rollback"]:

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -47,7 +47,8 @@ class Extra:
             without a shell, in this node's turn of a rollout, with PEERUPGRADE_STEP,
             PEERUPGRADE_VERSION (to be installed) and PEERUPGRADE_BEFORE in the environment;
             without install_command a person installs, and says so by SIGHUP.
-        step_timeout_s: how long each of these may take; then it is killed, and has failed.
+        step_timeout_s: how long each of these may take, and what stands in their place; then it is
+            ended, and has failed.
         look_command: run with the same environment when the end of this process has cut a step
             short: exit status 0 says that it was done, 1 that it was not; else a person decides.
         health_url: answers with a status from 200 to 399 while the program is well.
@@ -144,6 +145,29 @@ def resolve(flags: Mapping[str, object], config: str | None) -> Resolved:
     )
 
 
+def read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """What a file says.
+
+    Args:
+        path: of it.
+        known: the names that it may have.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or has another name.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read {path}: {reason}", hint="give a TOML file") from error
+    for key in found:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise ConfigError(f"{path} has the unknown key {key!r}", hint=hint)
+    return found
+
+
 def has_password(url: str) -> bool:
     """True if the URL carries a secret."""
     return _PASSWORD.search(url) is not None
@@ -178,17 +202,8 @@ def _from_toml(config: str | None) -> dict[str, Any]:
     path = Path(asked or DEFAULT_FILE)
     if asked is None and not path.exists():
         return {}
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"cannot read {path}: {reason}", hint="give a TOML file") from error
     known = types()
-    for key in found:
-        if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise ConfigError(f"{path} has the unknown key {key!r}", hint=hint)
+    found = read_toml(path, known)
     if isinstance(found.get("steps"), dict):
         found["steps"] = _words(found["steps"], f"steps in {path}")
     return {

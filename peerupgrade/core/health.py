@@ -2,7 +2,9 @@
 
 Theory of operation: a probe is sent, its answer waited for, and a while later the next one is sent.
 So many that fail one after the other make the program unhealthy, so many that do not make it
-healthy again; in between it stays what it was. The store is told of a change, and of nothing else.
+healthy again; in between it stays what it was. The store is told of a change, and of nothing else:
+of another state at once, of other words of a probe that fails after a while, because they may be
+others each time.
 
 After the program was replaced nothing is known of it: what was asked before does not count.
 """
@@ -17,6 +19,7 @@ from peerupgrade.core.record import Health, HealthState
 from peerupgrade.core.timers import Timers
 
 _NOTE_CHARS_MAX = 200
+_WORDS_S = 10.0  # so long do words stand until others are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Prober:
     _call: int = 0
     _failed: int = 0  # one after the other
     _passed: int = 0
+    _told_s: float = 0.0
 
     def begin(self) -> list[Effect]:
         """Nothing is known from here on."""
@@ -75,9 +79,16 @@ class Prober:
         elif self._passed >= probing.successes:
             state = HealthState.HEALTHY
         effects: list[Effect] = [self.timers.set(Timer.HEALTH, now + probing.interval_s)]
-        if state is known.state:
-            return effects
         note = " ".join(error.split())[:_NOTE_CHARS_MAX]
-        self.membership.health = Health(state, note)
-        told = Emit(str(state), note)
-        return [*effects, told, *self.membership.step(now)]
+        if state is known.state and not self._has_news(now, known, note):
+            return effects
+        self.membership.health, self._told_s = Health(state, note), now
+        if state is not known.state:
+            effects.append(Emit(str(state), note))
+        return [*effects, *self.membership.step(now)]
+
+    def _has_news(self, now: float, known: Health, note: str) -> bool:
+        """It is as ill as before, and the newest probe says something else of it."""
+        if known.state is HealthState.HEALTHY or note in ("", known.note):
+            return False
+        return not known.note or now >= self._told_s + _WORDS_S

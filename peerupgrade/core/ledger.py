@@ -17,6 +17,7 @@ from peerupgrade.core.blockers import (
 )
 from peerupgrade.core.record import (
     ClusterRecord,
+    Health,
     HealthState,
     Member,
     Rollout,
@@ -42,6 +43,7 @@ from peerupgrade.core.rollout import (
     unhealthy,
     window_opens_at_ms,
     work_on,
+    worse,
 )
 from peerupgrade.core.windows import ALWAYS, closed_at_ms, week_time
 
@@ -93,11 +95,16 @@ def _rollout_blockers(
     pause = rollout.pause
     ailing = {member.id for member in _worse_now(snapshot, rollout, silent)}
     if pause is not None and rollout.turn_of(pause.by) is None and pause.by not in ailing:
+        well = any(
+            member.id == pause.by and is_healthy(member.health) and member.id not in silent
+            for member in brought(snapshot)
+        )
         yield Blocker(
             Code.ROLLOUT_PAUSED,
             "",
             pause.at_ms,
-            f"{pause.by} paused the rollout: {pause.reason}",
+            f"{pause.by} paused the rollout: {pause.reason}"
+            + (f"; by now {pause.by} is well" if well else ""),
             "peerupgrade upgrade resume",
         )
     if not rollout.aborted:
@@ -129,7 +136,10 @@ def _turn_blocker(turn: Turn, member: Member | None) -> Blocker:
             f"{name} has its turn, and has not begun",
             f"start {name} again, or exclude it if it is gone for good",
         )
-    code, evidence, remedy = _work_words(name, work, stopped=has_stopped(work, turn))
+    stopped = has_stopped(work, turn)
+    code, evidence, remedy = _work_words(name, work, stopped=stopped)
+    if stopped and work.step is TurnStep.RETURN and member.health is not None:
+        evidence += f"; by the newest probe it {_health_words(member.health)}"
     if turn.given_up:
         evidence += "; it was given up, and comes back with what it has"
     return Blocker(code, name, member.changed_at_ms, evidence, remedy)
@@ -205,9 +215,7 @@ def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
         if rollout.turn_of(member.id) is not None:
             continue
         assert member.health is not None
-        note = f"is unhealthy: {member.health.note}"
-        if member.health.state is HealthState.UNKNOWN:
-            note = "was started, and its probes say nothing yet"
+        note = _health_words(member.health)
         skip = f"peerupgrade upgrade skip {member.id}"
         if member.id in came:
             code, evidence = Code.UNHEALTHY_AFTER, f"{member.id} has got {member.installed}, and"
@@ -215,7 +223,21 @@ def _unhealthy(snapshot: Snapshot, rollout: Rollout) -> Iterator[Blocker]:
         else:
             code, evidence = Code.UNHEALTHY_BEFORE, f"{member.id} has {member.installed}, and"
             remedy = f"mend it: it counts as down, and until then it has no turn; or: {skip}"
-        yield Blocker(code, member.id, member.changed_at_ms, f"{evidence} {note}", remedy)
+        since_ms = member.health_since_ms or member.changed_at_ms
+        yield Blocker(code, member.id, since_ms, f"{evidence} {note}", remedy)
+
+
+def _health_words(health: Health) -> str:
+    """What the newest probe says of a program."""
+    match health.state:
+        case HealthState.HEALTHY:
+            return "is healthy"
+        case HealthState.UNHEALTHY:
+            return f"is unhealthy: {health.note}"
+        case HealthState.UNKNOWN if health.note:
+            return f"was started, and its probes fail so far: {health.note}"
+        case HealthState.UNKNOWN:
+            return "was started, and its probes say nothing yet"
 
 
 def _worse_now(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -> list[Member]:
@@ -229,6 +251,7 @@ def _worse_now(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) ->
 def _gone_after(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -> Iterator[Blocker]:
     """The rollout was paused because a member that got the version does not answer any more."""
     pause = rollout.pause
+    found = {member.id: why for member, why in worse(snapshot, silent)}
     for member in _worse_now(snapshot, rollout, silent):
         if pause is None or member.id != pause.by or not is_healthy(member.health):
             continue
@@ -236,7 +259,7 @@ def _gone_after(snapshot: Snapshot, rollout: Rollout, silent: Collection[str]) -
             Code.UNHEALTHY_AFTER,
             member.id,
             pause.at_ms,
-            pause.reason,
+            found[member.id],
             f"start {member.id} again{_resume(rollout)}; or: peerupgrade upgrade skip {member.id},"
             " or upgrade abort --rollback; or exclude it if it is gone for good",
         )
@@ -320,5 +343,6 @@ def _no_slot(
         member.id,
         snapshot.members[member.id].changed_at_ms,
         f"{member.id} is next, and not more than {budget} may be down: {', '.join(named)}",
-        "start what is down, or exclude it if it is gone for good; whoever has a slot returns it",
+        "start what is down, or exclude it if it is gone for good; whoever has a slot returns it;"
+        " or give a larger --budget",
     )

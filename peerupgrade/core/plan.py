@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peerupgrade.core.admission import WAITING_RULES, Entry, admission
 from peerupgrade.core.blockers import Blocker, Code, hold_ended, raise_blockers
+from peerupgrade.core.foresight import After, Batch, foresee
+from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.progress import Progress, has_steps, progress_to
 from peerupgrade.core.record import (
     ClusterRecord,
@@ -23,6 +25,7 @@ from peerupgrade.core.record import (
     Job,
     Member,
     Phase,
+    Rollout,
     Snapshot,
     Standing,
     is_down,
@@ -30,8 +33,13 @@ from peerupgrade.core.record import (
 from peerupgrade.core.refusals import unverified, version_words
 from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.rollout import turn_order
+from peerupgrade.core.steering import Start, begun
+from peerupgrade.core.strategy import CAREFUL, Strategy
 from peerupgrade.core.versions import Version, parse_version
 from peerupgrade.errors import RefusedError
+
+# Who is named by one of these gets no turn.
+_OF_ROLLOUT = (Code.MEMBER_DOWN, Code.UNHEALTHY_BEFORE)
 
 ANY = parse_version("0")  # the lowest supported version of who says none
 
@@ -57,11 +65,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """How many members a zone has, and how many of them serve."""
+    """The members of a zone: how many serve, and how many of them can be down at once by this."""
 
     name: str
     members: int
     serving: int
+    down_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +127,16 @@ class Plan:
         lowest: the lowest version that it supports; None: nobody says.
         acting, data: of the cluster; None before it has formed.
         between: what must come first; None: nothing.
+        strategy: by which a rollout would go.
         order: the members that get the version, first to last.
+        batches: the same order, in batches; empty if there is no cluster yet, or nobody lacks it.
+        opens_at_ms: when the first of them may begin; None if there is none.
+        turn_s: how long a turn took in the last rollout, on average; None: there was none.
+        lasts_s: from the first one's beginning to the end of the bake, with all that the strategy
+            waits for, if whoever has to resume it does at once. Where `turn_s` is None the turns
+            themselves are missing in it. None if there is no batch.
         done: those that have it, or a newer one.
+        skipped: those that lack it, and would be left out.
         zones: by name.
         hold: that stands.
         steps: those that would run, as far as members have announced them.
@@ -133,8 +150,14 @@ class Plan:
     acting: Version | None
     data: Version | None
     between: Between | None
+    strategy: Strategy
     order: tuple[Turn, ...]
+    batches: tuple[Batch, ...]
+    opens_at_ms: int | None
+    turn_s: float | None
+    lasts_s: float | None
     done: tuple[Turn, ...]
+    skipped: tuple[str, ...]
     zones: tuple[Zone, ...]
     hold: Hold | None
     steps: tuple[Due, ...]
@@ -155,6 +178,8 @@ class Question:
     Attributes:
         version: that is planned.
         lowest: the lowest version that it supports; None: as the members say that have it.
+        strategy: how a rollout would go on.
+        skip: the members that it would leave out.
         blockers: why today's upgrade has not finished.
         silent: the members that do not answer gossip.
         rehearsals: where there were any.
@@ -162,19 +187,27 @@ class Question:
 
     version: Version
     lowest: Version | None = None
+    strategy: Strategy = CAREFUL
+    skip: tuple[str, ...] = ()
     blockers: Sequence[Blocker] = ()
     silent: Collection[str] = ()
     rehearsals: Sequence[Rehearsal] = ()
 
 
 def make_plan(snapshot: Snapshot, asked: Question) -> Plan:
-    """Look at everything; the moment is the snapshot's."""
+    """Look at everything; the moment is the snapshot's.
+
+    Raises:
+        KeyError: there is no member of a name in `skip`.
+    """
     record = snapshot.record
     lowest = asked.lowest or _announced_lowest(snapshot, asked.version)
-    turns = _turns(snapshot, asked.silent)
-    order = tuple(one for one in turns if one.member.installed < asked.version)
+    turns = _turns(snapshot, asked)
+    lacking = [one for one in turns if one.member.installed < asked.version]
+    order = tuple(one for one in lacking if one.member.id not in asked.skip)
+    rollout = _rollout(snapshot, asked)
+    way = _course(snapshot, rollout) if rollout is not None and order else _NO_COURSE
     between = _between(record, asked.version, lowest or ANY) if order else None
-    changes = _changes(snapshot, asked)
     held = record is not None and not hold_ended(record, snapshot.now_ms)
     own = [
         *_version_blockers(record, asked.version, lowest or ANY, between, waits=bool(order)),
@@ -187,14 +220,20 @@ def make_plan(snapshot: Snapshot, asked: Question) -> Plan:
         acting=record.acting if record is not None else None,
         data=record.data if record is not None else None,
         between=between,
-        order=order,
+        strategy=asked.strategy,
+        order=_ordered(order, way.batches),
+        batches=way.batches,
+        opens_at_ms=way.opens_at_ms,
+        turn_s=way.turn_s,
+        lasts_s=way.lasts_s,
         done=tuple(one for one in turns if one.member.installed >= asked.version),
-        zones=_zones(record, turns),
+        skipped=tuple(one.member.id for one in lacking if one.member.id in asked.skip),
+        zones=_zones(record, turns, way.batches, asked.strategy),
         hold=record.hold if record is not None and held else None,
         steps=_steps(snapshot, asked.version),
-        changes=changes,
+        changes=_changes(snapshot, asked),
         blockers=tuple(asked.blockers),
-        in_the_way=_in_the_way(snapshot, asked, own),
+        in_the_way=_in_the_way(snapshot, asked, own, rollout),
     )
 
 
@@ -206,28 +245,87 @@ def _announced_lowest(snapshot: Snapshot, version: Version) -> Version | None:
     return max(have_it, default=None)
 
 
-def _turns(snapshot: Snapshot, silent: Collection[str]) -> list[Turn]:
+def _turns(snapshot: Snapshot, asked: Question) -> list[Turn]:
     """Every member, in order."""
     master = snapshot.record.master if snapshot.record is not None else ""
     others = len(snapshot.members) > 1
     found = []
     for one in snapshot.members.values():
         away, slot = one.standing is Standing.AWAY, snapshot.slots.get(one.id)
-        silence = one.id in silent or one.lease_ended(snapshot.now_ms)
+        silence = one.id in asked.silent or one.lease_ended(snapshot.now_ms)
         is_master = one.id == master
         found.append(
             Turn(one, away or not silence, is_master, is_master and others, slot.by if slot else "")
         )
-    return sorted(found, key=lambda turn: turn_order(turn.member, master))
+    one_zone = asked.strategy.one_zone
+    return sorted(found, key=lambda turn: turn_order(turn.member, master, one_zone=one_zone))
 
 
-def _zones(record: ClusterRecord | None, turns: Iterable[Turn]) -> tuple[Zone, ...]:
+def _zones(
+    record: ClusterRecord | None,
+    turns: Collection[Turn],
+    batches: Iterable[Batch],
+    strategy: Strategy,
+) -> tuple[Zone, ...]:
     members, serving = Counter[str](), Counter[str]()
     for one in turns:
         members[one.member.zone] += 1
         up = record is not None and one.answers and not is_down(record, one.member)
         serving[one.member.zone] += up
-    return tuple(Zone(name, members[name], serving[name]) for name in sorted(members))
+    down = _down_max(turns, batches, strategy.budget_of(len(turns)))
+    return tuple(Zone(name, members[name], serving[name], down[name]) for name in sorted(members))
+
+
+def _down_max(turns: Iterable[Turn], batches: Iterable[Batch], budget: int) -> Counter[str]:
+    """By zone; batches of which none waits for all before it may overlap in any way."""
+    zone_of = {one.member.id: one.member.zone for one in turns}
+    most, overlapping = Counter[str](), Counter[str]()
+    for batch in batches:
+        if batch.after is not After.PLACE:
+            overlapping.clear()
+        overlapping.update(zone_of[name] for name in batch.members)
+        most |= Counter({zone: min(budget, count) for zone, count in overlapping.items()})
+    return most
+
+
+# --- how it would go ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """See `Plan`."""
+
+    batches: tuple[Batch, ...] = ()
+    opens_at_ms: int | None = None
+    turn_s: float | None = None
+    lasts_s: float | None = None
+
+
+_NO_COURSE = _Course()
+
+
+def _rollout(snapshot: Snapshot, asked: Question) -> Rollout | None:
+    """As `upgrade start` would begin it; None: there is no cluster yet."""
+    if snapshot.record is None or snapshot.record.acting is None:
+        return None
+    start = Start(str(asked.version), "", strategy=asked.strategy, skip=asked.skip)
+    return begun(snapshot, snapshot.record, start)
+
+
+def _course(snapshot: Snapshot, rollout: Rollout) -> _Course:
+    assert snapshot.record is not None
+    last = snapshot.record.rollout_end
+    turn_ms = last.turns_took_ms / last.turns_done if last is not None and last.turns_done else None
+    seen = foresee(snapshot, rollout, round(turn_ms or 0))
+    opens_at_ms = seen.batches[0].begins_at_ms
+    turn_s = turn_ms / 1000 if turn_ms is not None else None
+    return _Course(seen.batches, opens_at_ms, turn_s, (seen.ends_at_ms - opens_at_ms) / 1000)
+
+
+def _ordered(order: tuple[Turn, ...], batches: Iterable[Batch]) -> tuple[Turn, ...]:
+    """As the rollout takes them; before there is a cluster, as it would."""
+    by_name = {one.member.id: one for one in order}
+    return tuple(by_name[name] for batch in batches for name in batch.members) or order
 
 
 # --- what would run -------------------------------------------------------------------------------
@@ -343,14 +441,30 @@ def _failures(one: Rehearsal, version: Version) -> Blocker:
     )
 
 
-def _in_the_way(snapshot: Snapshot, asked: Question, own: Iterable[Blocker]) -> tuple[Blocker, ...]:
+def _in_the_way(
+    snapshot: Snapshot, asked: Question, own: Iterable[Blocker], rollout: Rollout | None
+) -> tuple[Blocker, ...]:
     """Each reason once, the first that names it."""
     found: dict[tuple[Code, str], Blocker] = {}
     today = (one for one in asked.blockers if not _removed(snapshot, asked.version, one))
-    begun = raise_blockers(snapshot, snapshot.now_ms)  # the same as if an upgrade had begun
-    for one in (*own, *today, *begun):
+    raising = raise_blockers(snapshot, snapshot.now_ms)  # the same as if an upgrade had begun
+    for one in (*own, *today, *raising):
         found.setdefault((one.code, one.subject), one)
-    return tuple(found.values())
+    if rollout is None:
+        return tuple(found.values())
+    keeps = _rollout_blockers(snapshot, asked, rollout)
+    named = {one.subject for one in found.values()}
+    more = [one for one in keeps if one.code in _OF_ROLLOUT and one.subject not in named]
+    # A spent budget follows from others that are down: it is a reason where nothing else is.
+    spent = [one for one in keeps if one.code is Code.BUDGET_SPENT and not (found or more)]
+    return (*found.values(), *more, *spent)
+
+
+def _rollout_blockers(snapshot: Snapshot, asked: Question, rollout: Rollout) -> list[Blocker]:
+    """What `why` would say if this rollout had begun."""
+    assert snapshot.record is not None
+    under_way = replace(snapshot, record=replace(snapshot.record, rollout=rollout))
+    return whole_ledger(under_way, snapshot.now_ms, asked.silent)
 
 
 def _removed(snapshot: Snapshot, version: Version, blocker: Blocker) -> bool:

@@ -166,6 +166,8 @@ class Rollout:
         rollback: 1: every member that got the version in it returns to what it had; until it ends
             the acting version does not rise.
         cause: why it is rolled back by itself.
+        turns_done, turns_took_ms: so many turns were gone through to their end, and took so long
+            together.
     """
 
     id: str
@@ -183,6 +185,8 @@ class Rollout:
     aborted: int = 0
     rollback: int = 0
     cause: str = ""
+    turns_done: int = 0
+    turns_took_ms: int = 0
 
     def turn_of(self, node_id: str) -> Turn | None:
         """The member's turn, if it has one."""
@@ -201,6 +205,8 @@ class RolloutEnd:
     skipped: tuple[str, ...] = ()
     rollback: int = 0
     cause: str = ""
+    turns_done: int = 0
+    turns_took_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +349,7 @@ class Member:
     attached: int = 0  # the doubt about the store in which it last said what it remembers
     joined_at_ms: int = 0
     changed_at_ms: int = 0
+    health_since_ms: int = 0  # when the state of its health became what it is
 
     def lease_ended(self, now_ms: int) -> bool:
         """True once it has a lease that it did not renew; `now_ms` is the store's clock."""

@@ -47,12 +47,20 @@ _STOPPED = (WorkState.FAILED, WorkState.UNKNOWN)
 # --- what is --------------------------------------------------------------------------------------
 
 
-def turn_order(member: Member, master: str) -> tuple[bool, bool, Version, str, str]:
+def turn_order(
+    member: Member, master: str, *, one_zone: bool = False
+) -> tuple[bool, bool, str, Version, str, str]:
     """The oldest version first, zone by zone, the master late, and last who is labelled so.
 
-    A label outranks mastership: that can be handed over to a member that has had its turn.
+    `one_zone`: one zone is done before the next one begins, whatever they have; so the order stays
+    the same however long a turn takes.
+
+    A label outranks mastership: that can be handed over to a member that has had its turn, and
+    whoever takes it over changes nothing in the order of those.
     """
-    return (_is_last(member), member.id == master, member.installed, member.zone, member.id)
+    last, first = _is_last(member), member.zone if one_zone else ""
+    late = member.id == master and not last
+    return (last, late, first, member.installed, member.zone, member.id)
 
 
 def _is_last(member: Member) -> bool:
@@ -74,8 +82,11 @@ def lacking(snapshot: Snapshot) -> list[Member]:
     ]
     if rollout.rollback:  # who came last returns first
         return sorted(found, key=lambda one: (one.id == master, _came(rollout, one)))
-    returning = rollout.returning
-    return sorted(found, key=lambda one: (one.id not in returning, turn_order(one, master)))
+    returning, one_zone = rollout.returning, rollout.strategy.one_zone
+    return sorted(
+        found,
+        key=lambda one: (one.id not in returning, turn_order(one, master, one_zone=one_zone)),
+    )
 
 
 def returns(rollout: Rollout, member: Member) -> bool:
@@ -383,7 +394,11 @@ def rollout_view(snapshot: Snapshot) -> RolloutView | None:
     if record is None or record.rollout is None:
         return None
     rollout = record.rollout
-    members = sorted(snapshot.members.values(), key=lambda one: turn_order(one, record.master))
+    one_zone = rollout.strategy.one_zone
+    members = sorted(
+        snapshot.members.values(),
+        key=lambda one: turn_order(one, record.master, one_zone=one_zone),
+    )
     waiting = frozenset(member.id for member in lacking(snapshot))
     parts = tuple(_part(record, rollout, member, waiting) for member in members)
     done = sum(part.state == "done" for part in parts)
@@ -438,8 +453,7 @@ def rollout_step(
     for turn in rollout.turns:
         member = snapshot.members.get(turn.node)
         if _is_over(member, turn) and not _has_slot(snapshot, turn.node):
-            rest = tuple(one for one in rollout.turns if one is not turn)
-            ended = replace(rollout, turns=rest, turn_ended_at_ms=now_ms)
+            ended = _without_turn(rollout, turn, now_ms, done=member is not None)
             return _step(StepName.TURN_ENDED, record, ended, said_of(turn, member))
         if parse_version(turn.version) < record.acting and not turn.given_up:
             stays = with_turn(rollout, replace(turn, given_up=1))
@@ -464,6 +478,16 @@ def rollout_step(
     turn = Turn(id_, member.id, _gets(rollout, member), now_ms)
     given = replace(rollout, turns=(*rollout.turns, turn))
     return _step(StepName.TURN_GIVEN, record, given, f"{member.id} has {member.installed}")
+
+
+def _without_turn(rollout: Rollout, turn: Turn, now_ms: int, *, done: bool) -> Rollout:
+    """It is over; how long it took counts if it was gone through to its end."""
+    rest = tuple(one for one in rollout.turns if one is not turn)
+    ended = replace(rollout, turns=rest, turn_ended_at_ms=now_ms)
+    if turn.given_up or not done:
+        return ended
+    took_ms = rollout.turns_took_ms + now_ms - turn.at_ms
+    return replace(ended, turns_done=rollout.turns_done + 1, turns_took_ms=took_ms)
 
 
 def _after_failure(snapshot: Snapshot, rollout: Rollout, turn: Turn, now_ms: int) -> Step | None:
@@ -590,6 +614,8 @@ def _end(record: ClusterRecord, rollout: Rollout, now_ms: int) -> Step:
         rollout.skipped,
         rollout.rollback,
         rollout.cause,
+        rollout.turns_done,
+        rollout.turns_took_ms,
     )
     skipped = f", without {', '.join(rollout.skipped)}" if rollout.skipped else ""
     how = f"{rollout.version}{skipped}, {outcome(end)}"

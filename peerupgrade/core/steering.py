@@ -165,8 +165,18 @@ def _started(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout
             hint="peerupgrade members lists what they have",
         )
     _check_supported(snapshot, record, version, asked.lowest)
-    id_ = f"{record.epoch}.{record.revision + 1}"
-    rollout = Rollout(id_, str(version), asked.by, asked.reason, snapshot.now_ms)
+    return begun(snapshot, record, asked)
+
+
+def begun(snapshot: Snapshot, record: ClusterRecord, asked: Start) -> Rollout:
+    """The rollout that somebody asks for, whether it may begin or not.
+
+    Raises:
+        KeyError: there is no member of a name in `skip`.
+        VersionError: the version cannot be read.
+    """
+    id_, version = f"{record.epoch}.{record.revision + 1}", str(parse_version(asked.version))
+    rollout = Rollout(id_, version, asked.by, asked.reason, snapshot.now_ms)
     for name in asked.skip:
         rollout = skipped(snapshot, rollout, name)
     return replace(rollout, strategy=asked.strategy)

@@ -17,6 +17,7 @@ _DAY_MIN = 24 * 60
 _MINUTE_MS = 60_000
 _WEEK_MS = 7 * _DAY_MIN * _MINUTE_MS
 _FIRST_MONDAY_MS = 4 * _DAY_MIN * _MINUTE_MS  # unix time began on a Thursday
+_CHARS_MAX = 100
 _WINDOW = re.compile(r"(?:(?P<days>[a-z,-]+) +)?(?P<begin>[\d:]+)-(?P<end>[\d:]+)")
 _TIME = re.compile(r"(\d\d):(\d\d)")
 
@@ -28,6 +29,8 @@ def check_window(text: str) -> str:
         ConfigError: it cannot be read.
     """
     plain = " ".join(text.lower().split())
+    if len(plain) > _CHARS_MAX:
+        raise _unreadable(f"{plain[:_CHARS_MAX]}...")
     for _ in _spans_ms(plain):
         pass
     return plain

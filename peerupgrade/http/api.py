@@ -15,7 +15,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -36,7 +36,7 @@ from peerupgrade.core.requests import (
     TakeSlot,
 )
 from peerupgrade.core.steering import Abort, Change, Pause, Resume, Retry, Skip, Start, Steering
-from peerupgrade.core.strategy import Changes, OnUnhealthy, Strategy, changes_of
+from peerupgrade.core.strategy import ASKED, Changes, Strategy, changes_of
 from peerupgrade.core.versions import parse_version, supported
 from peerupgrade.errors import ConfigError, DataError, RefusedError, UnavailableError
 from peerupgrade.http import model
@@ -54,8 +54,6 @@ _SHUTDOWN_S = 1.0
 _T = TypeVar("_T")
 _Line = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 _Sample = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=1000)]
-_LastsS = Annotated[float, msgspec.Meta(ge=0, le=30 * 86400)]
 _ForS = Annotated[float, msgspec.Meta(gt=0, le=366 * 86400)]
 
 # --- bodies of commands ---------------------------------------------------------------------------
@@ -135,28 +133,7 @@ class _Resolve(_Body, frozen=True, kw_only=True):
     by: _Line
 
 
-class _How(_Body, frozen=True, kw_only=True):
-    """How a rollout goes on; see `Strategy`. What is not given stays as it is."""
-
-    budget: int | str | None = None
-    canary: _Count | None = None
-    soak_s: _LastsS | None = None
-    one_zone: bool | None = None
-    windows: Annotated[tuple[_Line, ...], msgspec.Meta(max_length=50)] | None = None
-    failures: _Count | None = None
-    bake_s: _LastsS | None = None
-    on_unhealthy: OnUnhealthy | None = None
-
-    @property
-    def changes(self) -> Changes:
-        given = {name: getattr(self, name) for name in _How.__struct_fields__}
-        try:
-            return changes_of({name: value for name, value in given.items() if value is not None})
-        except ConfigError as error:
-            raise HttpError(400, str(error.args[0]), error.hint) from None
-
-
-class _Change(_How, frozen=True, kw_only=True):
+class _Change(_Body, frozen=True, kw_only=True):
     by: _Line
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
@@ -184,13 +161,28 @@ class _Rehearse(_Body, frozen=True, kw_only=True):
 
 class _Plan(_Body, frozen=True, kw_only=True):
     version: _Line
+    skip: tuple[_Line, ...] = ()
     lowest_supported: _Line | None = None
     sample: _Sample = 1000
 
 
 async def _body(request: web.Request, kind: type[_T]) -> _T:
     """The body as `kind`; an empty one counts as `{}`."""
-    raw = await request.read()
+    return _read_as(kind, await request.read())
+
+
+async def _with_strategy(request: web.Request, kind: type[_T]) -> tuple[_T, Changes]:
+    """A body that may have fields of a strategy beside those of `kind`; null: not given."""
+    fields = _read_as(dict[str, Any], await request.read())
+    given = {name: fields.pop(name) for name in ASKED if name in fields}
+    try:
+        changes = changes_of({name: value for name, value in given.items() if value is not None})
+    except ConfigError as error:
+        raise HttpError(400, str(error.args[0]), error.hint) from None
+    return _read_as(kind, msgspec.json.encode(fields)), changes
+
+
+def _read_as(kind: type[_T], raw: bytes) -> _T:
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
@@ -429,7 +421,7 @@ class _Api:
         return web.json_response(model.rehearsal_json(found))
 
     async def plan(self, request: web.Request) -> web.Response:
-        asked = await _body(request, _Plan)
+        asked, changes = await _with_strategy(request, _Plan)
         version, lowest = parse_version(asked.version), None
         if asked.lowest_supported is not None:
             version, lowest = supported(asked.version, asked.lowest_supported)
@@ -443,8 +435,13 @@ class _Api:
                 rehearsals, why_not = await self._rehearsed(asked.version, asked.sample)
         gossip = self.view.gossip()
         silent = gossip.silent if gossip is not None else frozenset()
-        question = Question(version, lowest, ledger.blockers, silent, rehearsals)
-        plan = make_plan(ledger.snapshot, question)
+        question = Question(
+            version, lowest, Strategy(**changes), asked.skip, ledger.blockers, silent, rehearsals
+        )
+        try:  # beside the event loop: a large cluster is played through for a while
+            plan = await asyncio.to_thread(make_plan, ledger.snapshot, question)
+        except KeyError as error:
+            raise _no_member(error.args[0]) from None
         return web.json_response(model.plan_json(ledger, plan, why_not))
 
     async def plan_downgrade(self, request: web.Request) -> web.Response:
@@ -461,15 +458,15 @@ class _Api:
         return web.json_response(model.rollout_json(await self.view.ledger()))
 
     async def start_rollout(self, request: web.Request) -> web.Response:
-        asked = await _body(request, _Start)
+        asked, changes = await _with_strategy(request, _Start)
         if asked.lowest_supported:
             supported(asked.version, asked.lowest_supported)
-        how = (Strategy(**asked.changes), asked.skip, asked.lowest_supported)
+        how = (Strategy(**changes), asked.skip, asked.lowest_supported)
         return await self._steer(Start(asked.version, asked.by, asked.reason, *how))
 
     async def change_rollout(self, request: web.Request) -> web.Response:
-        asked = await _body(request, _Change)
-        return await self._steer(Change(asked.changes, asked.by, asked.reason))
+        asked, changes = await _with_strategy(request, _Change)
+        return await self._steer(Change(changes, asked.by, asked.reason))
 
     async def pause_rollout(self, request: web.Request) -> web.Response:
         asked = await _body(request, _Pause)

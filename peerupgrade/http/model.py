@@ -16,15 +16,15 @@ from typing import Any, TypeAlias
 from peerupgrade.core.admission import Entry
 from peerupgrade.core.blockers import Blocker
 from peerupgrade.core.downgrade import Obstacle
+from peerupgrade.core.foresight import Batch
 from peerupgrade.core.gossip.packets import Heartbeat
 from peerupgrade.core.gossip.view import GossipView, Sighting
-from peerupgrade.core.plan import Between, Change, Deployment, Plan, Turn
+from peerupgrade.core.plan import Between, Change, Deployment, Plan, Turn, Zone
 from peerupgrade.core.progress import Progress, StepProgress, all_progress, step_progress
 from peerupgrade.core.record import (
     ClusterRecord,
     Completion,
     Downgrade,
-    Health,
     Hold,
     Member,
     RolloutEnd,
@@ -261,11 +261,15 @@ def plan_json(ledger: Ledger, plan: Plan, why_not_rehearsed: str) -> Json:
         "acting": _text(plan.acting),
         "data": _text(plan.data),
         "in_between": _between(plan.between),
+        "strategy": shown(plan.strategy),
         "order": [_turn(one) for one in plan.order],
+        "batches": [_batch(one) for one in plan.batches],
+        **_time("opens_at", plan.opens_at_ms or 0),
+        "turn_s": plan.turn_s,
+        "lasts_s": plan.lasts_s,
         "done": [_turn(one) for one in plan.done],
-        "zones": [
-            {"zone": one.name, "members": one.members, "serving": one.serving} for one in plan.zones
-        ],
+        "skipped": list(plan.skipped),
+        "zones": [_zone(one) for one in plan.zones],
         "hold": _hold(plan.hold),
         "steps": [
             {"phase": one.phase, "version": str(one.version), "nodes": list(one.members)}
@@ -347,7 +351,7 @@ def _part(part: Part) -> Json:
         "step_state": str(work.state) if work else None,
         "attempt": work.attempt if work else None,
         "note": work.note if work else "",
-        "health": _health(member.health),
+        "health": _health(member),
         **_time("changed_at", member.changed_at_ms),
     }
 
@@ -491,7 +495,7 @@ def _member(member: Member | None) -> Json:
         "operating": _text(member.operating),
         "operating_revision": member.operating_revision,
         "failure": member.failure,
-        "health": _health(member.health),
+        "health": _health(member),
         "policy": "suspend" if member.lease_ms else "freeze",
         **_time("lease_until", member.lease_until_ms),
         "address": member.address,
@@ -502,9 +506,13 @@ def _member(member: Member | None) -> Json:
     }
 
 
-def _health(health: Health | None) -> Json | None:
-    """Null where nothing is probed."""
-    return None if health is None else {"state": str(health.state), "note": health.note}
+def _health(member: Member) -> Json | None:
+    """Null where nothing is probed. `since`: the state is so; the note is the newest probe's."""
+    health = member.health
+    if health is None:
+        return None
+    since = _time("since", member.health_since_ms)
+    return {"state": str(health.state), "note": health.note, **since}
 
 
 _ONLY_THE_STORE_KNOWS: Json = {
@@ -595,6 +603,23 @@ def _turn(turn: Turn) -> Json:
         "master": turn.is_master,
         "hands_over": turn.hands_over,
         "slot_by": turn.slot_by or None,
+    }
+
+
+def _batch(batch: Batch) -> Json:
+    return {
+        "nodes": list(batch.members),
+        "after": str(batch.after),
+        **_time("begins_at", batch.begins_at_ms),
+    }
+
+
+def _zone(zone: Zone) -> Json:
+    return {
+        "zone": zone.name,
+        "members": zone.members,
+        "serving": zone.serving,
+        "down_max": zone.down_max,
     }
 
 

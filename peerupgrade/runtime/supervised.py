@@ -29,7 +29,14 @@ from peerupgrade.core.membership import NodeState
 from peerupgrade.errors import ConfigError, PeerUpgradeError
 from peerupgrade.runtime.driver import wait_at_most
 from peerupgrade.runtime.programs import kill_session, split_command, start_program
-from peerupgrade.runtime.turns import LookAtStep, ReadInstalled, RunStep, TurnContext, call
+from peerupgrade.runtime.turns import (
+    LookAtStep,
+    ReadInstalled,
+    RunStep,
+    TurnContext,
+    call,
+    limited,
+)
 from peerupgrade.runtime.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -49,6 +56,7 @@ class Supervised:
     Args:
         command: split as a shell would; `{version}` in it is the installed version.
         stop_s: how long it may take to end after SIGTERM; then it is killed.
+        step_s: how long its restart may take in a turn, and how long verifying it.
         acting_file: has the acting version in it from before the node confirms that.
         read_installed: gives the installed and the lowest supported version.
 
@@ -57,11 +65,16 @@ class Supervised:
     """
 
     def __init__(
-        self, command: str, stop_s: float, acting_file: Path, read_installed: ReadInstalled
+        self,
+        command: str,
+        stop_s: float,
+        step_s: float,
+        acting_file: Path,
+        read_installed: ReadInstalled,
     ) -> None:
         self._where = f"run {command!r}"
         self._argv = split_command(self._where, command)
-        self._stop_s = stop_s
+        self._stop_s, self._step_s = stop_s, step_s
         self._acting_file = acting_file
         self._read = read_installed
         self._waiters = Waiters()
@@ -152,9 +165,14 @@ class Supervised:
         found = dict(steps)
         if "install" in steps:
             found["install"] = (self._with_install(steps["install"][0]), steps["install"][1])
-        found["restart"] = (self._restart, lambda _context: False)
-        found["verify"] = (self._with_verify(steps.get("verify", (_nothing, None))[0]), None)
+        verify = self._with_verify(steps.get("verify", (_nothing, None))[0])
+        found["restart"] = (self._limited("restart", self._restart), lambda _context: False)
+        found["verify"] = (self._limited("verify", verify), None)
         return found
+
+    def _limited(self, step: str, run: RunStep) -> RunStep:
+        """The program may take as long to start as a step may take."""
+        return limited(run, f"{step} of {self._where}", self._step_s)
 
     def _with_install(self, install: RunStep) -> RunStep:
         async def run(context: TurnContext) -> str | None:
@@ -187,11 +205,11 @@ class Supervised:
             return
         ends, self._in_turn = self._ends, True
         self._look()
-        await self._waiters.until(lambda: self._process is not None or self._ends > ends)
-        await wait_at_most(self._waiters.until(lambda: self._ends > ends), _SETTLE_S)
         try:
+            await self._waiters.until(lambda: self._process is not None or self._ends > ends)
+            await wait_at_most(self._waiters.until(lambda: self._ends > ends), _SETTLE_S)
             self._check_ends(ends)
-        except ConfigError:
+        except (ConfigError, asyncio.CancelledError):  # it took too long
             self._in_turn = False
             self._look()
             raise

@@ -7,6 +7,7 @@ again what was.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -48,6 +49,26 @@ async def call(callback: Callable[[TurnContext], Awaitable[_T] | _T], context: T
     """What a callback gives, be it async or not."""
     answer = callback(context)
     return await answer if inspect.isawaitable(answer) else answer
+
+
+def limited(run: RunStep, where: str, timeout_s: float) -> RunStep:
+    """The same step; one that takes longer is cancelled, and has failed.
+
+    `where`: names it, for the message.
+    """
+
+    async def at_most(context: TurnContext) -> str | None:
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                return await call(run, context)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ConfigError(
+                f"{where} did not end within {timeout_s:g} s", hint="step_timeout_s says how long"
+            ) from None
+
+    return at_most
 
 
 @dataclass(frozen=True, slots=True)

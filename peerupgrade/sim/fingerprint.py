@@ -99,6 +99,7 @@ _KINDS: dict[type, dict[str, int]] = {
         "id": _SKIP, "incarnation": _INC, "token": _NAME, "seen": _SEEN,
         "operating_revision": _OPERATED, "lease_until_ms": _MOMENT, "number": _NUMBER,
         "attached": _ATTACHED, "joined_at_ms": _SKIP, "changed_at_ms": _SKIP, "address": _SKIP,
+        "health_since_ms": _SKIP,
         "gossip": _SKIP, "zone": _SKIP, "labels": _SKIP, "collections": _SKIP, "steps": _SKIP,
     },
     Tombstone: {"id": _SKIP, "incarnation": _INC, "token": _NAME, "by": _SKIP, "reason": _SKIP,

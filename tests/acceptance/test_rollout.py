@@ -1,5 +1,7 @@
 """A rollout through real agents, driven by real commands."""
 
+import signal
+
 import pytest
 
 from peerupgrade.errors import ExitCode
@@ -51,6 +53,52 @@ async def test_a_rollout_walks_through_all_nodes_and_the_master_is_the_last(agen
         assert steps(agents, name) == list(STEPS)
     assert (agents.directory / "b.steps").read_text().split()[:3] == ["drain", "2.0", "1.0"]
     assert (await agents.members("a"))["c"]["installed"] == "2.0"
+
+
+async def test_what_a_plan_says_is_what_happens(agents):
+    zones = {"a": "east", "b": "west", "c": "west", "d": "east", "e": "west"}
+    await form(agents, *zones, **{name: {"zone": zone} for name, zone in zones.items()})
+    how = ("--budget", "2", "--one-zone", "--canary", "1")
+    code, plan, said = await agents.ask("a", "upgrade", "plan", "2.0", *how)
+    assert (code, plan["ok"], plan["turn_s"]) == (ExitCode.OK, True, None), said
+    await agents.ask("b", "upgrade", "start", "2.0", *how)
+
+    async def looked_at():
+        _, answer, _ = await agents.ask("a", "upgrade", "status")
+        return answer and answer["rollout"]["pause"]
+
+    assert (await eventually(looked_at, 40))["by"] == "canary"
+    code, answer, said = await agents.ask("a", "upgrade", "resume", "--wait")
+    assert (code, answer["ended"]["outcome"]) == (ExitCode.OK, "done"), said
+    _, history, _ = await agents.ask("a", "history", "--count", "1000")
+    told = [(one["kind"], one["inputs"].partition(" ")[0]) for one in reversed(history["entries"])]
+    told = [(kind, name) for kind, name in told if kind in ("turn given", "rollout paused")]
+    after_canary = told.index(("rollout paused", "1"))
+    given = [name for kind, name in told if kind == "turn given"]
+    batches = plan["batches"]
+    assert given == [name for batch in batches for name in batch["nodes"]]
+    assert (given[:after_canary], batches[1]["after"]) == (batches[0]["nodes"], "resume")
+    _, again, _ = await agents.ask("a", "upgrade", "plan", "3.0", *how)
+    assert 0 < again["turn_s"] < again["lasts_s"]
+
+
+async def test_a_plan_is_no_go_while_a_node_does_not_answer(agents):
+    await form(agents, "a", "b", "c")
+    agents.signal("c", signal.SIGSTOP)
+
+    async def refused():
+        code, plan, _ = await agents.ask("a", "upgrade", "plan", "2.0")
+        return code == ExitCode.NOT_SETTLED and plan
+
+    plan = await eventually(refused)
+    assert [(one["code"], one["subject"]) for one in plan["in_the_way"]] == [("unresponsive", "c")]
+    assert [one["answers"] for one in plan["order"] if one["name"] == "c"] == [False]
+    agents.signal("c", signal.SIGCONT)
+
+    async def goes():
+        return (await agents.ask("a", "upgrade", "plan", "2.0"))[0] == ExitCode.OK
+
+    await eventually(goes)
 
 
 def with_script(agents, name, step, script, *, first):

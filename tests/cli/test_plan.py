@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fake_node import HOLD, MEMBERS, NOW_MS, RECORD
 
-from peerupgrade.core.record import CollectionView, Standing
+from peerupgrade.core.record import CollectionView, RolloutEnd, Slot, Standing
 from peerupgrade.core.rehearsal import Failure, Rehearsal
 from peerupgrade.errors import ExitCode
 
@@ -25,7 +25,7 @@ NOTES = {"notes": CollectionView({"1.0": 80})}
 @pytest.fixture
 def node(node):
     """One member has 2.0, and the store answers: go."""
-    node.knows(members={"n1": N1, "n2": N2})
+    node.knows(members={"n1": N1, "n2": N2}, slots={})
     return node
 
 
@@ -45,14 +45,17 @@ def test_a_plan_fits_one_screen(run, node):
     assert pairs(out) == [
         ("upgrade", "1.0 -> 2.0, which supports 1.0 and newer"),
         ("verdict", "go"),
-        ("no zone", "1 of 1 members serve"),
-        ("zone east", "1 of 1 members serve"),
+        ("strategy", "1 may be down at once, a pause if one becomes unhealthy that has it"),
+        ("begins", "at once"),
+        ("lasts", "1 turn; no rollout has shown yet how long one takes"),
+        ("no zone", "1 of 1 members serve, at most 1 of them down at once"),
+        ("zone east", "1 of 1 members serve, at most 0 of them down at once"),
         ("before", "2.0: steps of n1"),
         ("migration", "2.0: steps of n1"),
     ]
-    assert table(out, "TURN") == [
-        ["1", "n2", "1.0", "-", "serving", "bob@desk may take it down"],
-        ["done", "n1", "2.0", "east", "serving", "master, hands over first"],
+    assert table(out, "BATCH") == [
+        ["1", "n2", "1.0", "-", "serving", "-", "-"],
+        ["done", "n1", "2.0", "east", "serving", "-", "master, hands over first"],
     ]
     assert max(map(len, out.splitlines())) <= 80
 
@@ -62,7 +65,55 @@ def test_what_the_version_brings_is_unknown_before_anybody_has_it(run, node):
     out = run("upgrade", "plan", "2.0")[1]
     assert ("unknown", "the steps and formats of 2.0: no member has it yet") in pairs(out)
     assert pairs(out)[0] == ("upgrade", "1.0 -> 2.0")
-    assert ("capacity", "1 of 1 members serve") in pairs(out)
+    assert ("capacity", "1 of 1 members serve, at most 1 of them down at once") in pairs(out)
+
+
+def test_the_plan_is_that_of_a_rollout_with_the_same_options(run, node, tmp_path):
+    zones = {"a": "x", "b": "y", "c": "x", "d": "y"}
+    many = {name: replace(N2, id=name, zone=zone) for name, zone in zones.items()}
+    end = RolloutEnd("4.1", "1.0", 1, 2, turns_done=2, turns_took_ms=120_000)
+    now = replace(RECORD, rollout_end=end, master="a")
+    node.knows(record=now, members={"n1": N1, **many})
+    (tmp_path / "night.toml").write_text('budget = "50%"\nwindows = ["fri 02:00-04:00"]')
+    how = ("--strategy", "night.toml", "--one-zone", "--soak", "10m", "--canary", "1")
+    code, out, err = run(*PLAN, *how, "--bake", "1h")
+    assert (code, err) == (ExitCode.OK, "")
+    assert [row[:6] for row in table(out, "BATCH") if len(row) > 1] == [
+        ["1", "c", "1.0", "x", "serving", "-"],
+        ["2", "b", "1.0", "y", "serving", "+11m"],
+        ["2", "d", "1.0", "y", "serving", "-"],
+        ["3", "a", "1.0", "x", "serving", "+22m"],
+        ["done", "n1", "2.0", "east", "serving", "-"],
+    ]
+    text = " ".join(out.split())
+    for shown in (
+        "50 % of one zone may be down at once, a pause once 1 have it, 10m from one to the next",
+        "begins 2026-05-29 02:00:00Z, in 5h 33m: the next window",
+        "about 1h 23m, and until somebody resumes it; a turn took 1m in the last rollout",
+        "+11m after upgrade resume",
+        "+22m once all before are back, master, hands over first",
+        "zone x 2 of 2 members serve, at most 1 of them down at once",
+        "zone y 2 of 2 members serve, at most 2 of them down at once",
+    ):
+        assert shown in text, shown
+    answer = json.loads(run(*PLAN, *how, "--json")[1])
+    assert [one["nodes"] for one in answer["batches"]] == [["c"], ["b", "d"], ["a"]]
+
+
+def test_who_is_left_out_is_said_and_is_in_no_batch(run, node):
+    code, out, _ = run(*PLAN, "--skip", "n2")
+    assert code == ExitCode.OK
+    assert dict(pairs(out))["without"] == "n2: the acting version stays until they have it, too"
+    assert [row[0] for row in table(out, "BATCH")] == ["done"]
+    assert run(*PLAN, "--skip", "n9")[0] == ExitCode.NOT_FOUND
+
+
+def test_a_slot_of_a_person_is_in_the_way_of_a_rollout(run, node):
+    node.knows(slots={"n2": Slot("n2", "bob@desk", NOW_MS, 1)})
+    code, out, _ = run(*PLAN)
+    assert code == ExitCode.NOT_SETTLED
+    assert "bob@desk may take it down" in " ".join(out.split())
+    assert "n2 has a slot by bob@desk" in " ".join(out.split())
 
 
 def test_what_stands_in_the_way_is_named_with_its_remedy_and_is_exit_5(run, node):
@@ -72,8 +123,8 @@ def test_what_stands_in_the_way_is_named_with_its_remedy_and_is_exit_5(run, node
     assert code == ExitCode.NOT_SETTLED
     assert ("verdict", "no-go: 3 reasons below") in pairs(out)
     assert any(name == "hold" and "month-end closing" in value for name, value in pairs(out))
-    assert table(out, "TURN")[0][:5] == ["1", "n2", "1.0", "-", "away"]
-    assert "does not answer" in table(out, "TURN")[1][5]
+    assert table(out, "BATCH")[0][:5] == ["1", "n2", "1.0", "-", "away"]
+    assert "does not answer" in " ".join(out.split())
     heads = [line for line in out.splitlines() if re.match("hold|away|unresponsive", line)]
     assert [head.split(",")[0].split()[0] for head in heads[1:]] == ["unresponsive", "hold", "away"]
     assert "-> peerupgrade release" in out

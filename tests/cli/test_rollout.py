@@ -1,11 +1,14 @@
 """`upgrade start`, and what says how it goes on, against a node that says what a test wants."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.record import (
+    Health,
+    HealthState,
     Hold,
     Rollout,
     RolloutEnd,
@@ -82,6 +85,52 @@ def test_a_command_asks_the_node_for_it(node, run, words, asked):
     assert node.asked == [asked]
 
 
+TOML = """
+budget = "25%"
+canary = 1
+soak_s = 90.5
+one_zone = true
+windows = ["MON-fri  22:00-05:00", "sun 00:00-24:00"]
+failures = 2
+bake_s = 600
+on_unhealthy = "all"
+"""
+WHOLE = Strategy(
+    1, 25, 1, 90_500, True, ("mon-fri 22:00-05:00", SUNDAY), 2, 600_000, OnUnhealthy.ALL
+)
+
+
+def test_a_strategy_may_stand_in_a_file_and_options_come_before_it(node, run, tmp_path):
+    (tmp_path / "night.toml").write_text(TOML)
+    words = ("start", "2.0", "--strategy", "night.toml", "--by", "ann")
+    assert run("upgrade", *words)[0] == ExitCode.OK
+    assert run("upgrade", *words, "--budget", "2", "--no-one-zone")[0] == ExitCode.OK
+    others = replace(WHOLE, budget=2, budget_percent=0, one_zone=False)
+    assert [one.strategy for one in node.asked] == [WHOLE, others]
+    assert run("upgrade", "change", "--strategy", "night.toml", "--soak", "0s")[0] == ExitCode.OK
+    assert replace(Strategy(), **node.asked[-1].changes) == replace(WHOLE, soak_ms=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("soak = 9", "did you mean 'soak_s'?"),
+        ("soak_s = '10m'", "night.toml: soak_s is '10m': give a number of seconds from 0 to"),
+        ("budget = 0", "night.toml: the budget '0' cannot be used"),
+        ("canary = true", "canary is True: give a number of nodes from 0 to 1000"),
+        ("one_zone = 1", "one_zone is 1: give true or false"),
+        ("windows = 'sun 00:00-24:00'", "a list of at most 50 windows"),
+        ("on_unhealthy = 'cry'", "give pause or node or all"),
+        ("canary =", "cannot read night.toml"),
+    ],
+)
+def test_what_a_file_says_wrongly_is_named_with_the_file(node, run, tmp_path, text, said):
+    (tmp_path / "night.toml").write_text(text)
+    code, _, err = run("upgrade", "change", "--strategy", "night.toml")
+    assert (code, err.count("\n"), node.asked) == (ExitCode.USAGE, 1, [])
+    assert said in err
+
+
 def test_a_change_of_nothing_is_a_mistake(node, run):
     code, _, err = run("upgrade", "change")
     assert code == ExitCode.USAGE
@@ -128,6 +177,15 @@ def test_the_status_shows_each_node_and_what_is_awaited(node, run):
         "peerupgrade upgrade retry n2, or upgrade skip n2",
     ):
         assert shown in " ".join(out.split()), shown
+
+
+def test_the_status_says_what_ails_a_node_and_since_when(node, run):
+    ill = Health(HealthState.UNHEALTHY, "503")
+    knows(node, n1=replace(MEMBERS["n1"], health=ill, health_since_ms=NOW_MS - 240_000))
+    assert "unhealthy for 4m: 503" in " ".join(run("upgrade", "status")[1].split())
+    members = json.loads(run("members", "--json")[1])["members"]
+    health = next(one["health"] for one in members if one["name"] == "n1")
+    assert (health["state"], health["since_ms"]) == ("unhealthy", NOW_MS - 240_000)
 
 
 def test_without_a_rollout_the_last_one_is_shown(node, run):

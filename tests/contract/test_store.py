@@ -289,7 +289,7 @@ class Stage:
                 await self.side.raw.hset(record, name, GONE)
 
     async def let_time_pass(self):
-        """As if every lease and quarantine had ended."""
+        """As if every lease and quarantine had ended, and every health had been so for long."""
         _end_all(self.state)
         if isinstance(self.side, MemorySide):
             _end_all(self.side.cluster.state)
@@ -299,8 +299,10 @@ class Stage:
             await raw.hset(keys.record, "_quarantine_until_ms", "1")
         for node_id, text in (await raw.hgetall(keys.members)).items():
             member = json.loads(text)
+            ended = {"health_since_ms": "1"}
             if member["lease_until_ms"] != "0":
-                await raw.hset(keys.members, node_id, json.dumps(member | {"lease_until_ms": "1"}))
+                ended["lease_until_ms"] = "1"
+            await raw.hset(keys.members, node_id, json.dumps(member | ended))
 
     async def flush(self):
         self.state = StoreState()
@@ -326,8 +328,9 @@ def _end_all(state):
     if state.record is not None:
         state.quarantine_until_ms = 1
     for member in state.members.values():
-        if member.lease_until_ms:
-            state.members[member.id] = replace(member, lease_until_ms=1)
+        until_ms = 1 if member.lease_until_ms else 0
+        ended = replace(member, lease_until_ms=until_ms, health_since_ms=1)
+        state.members[member.id] = ended
 
 
 def _now_ms():
@@ -851,6 +854,32 @@ class TestRollout:
         assert stage.state.members["a"].health == ill
         await stage.call(admit("a", "a2", earlier=("a1",)))
         assert stage.state.members["a"].health is None
+
+    @pytest.mark.asyncio
+    async def test_since_when_it_is_unhealthy_is_remembered_and_its_words_are_the_newest(
+        self, stage
+    ):
+        await formed(stage)
+
+        async def says(state, note=""):
+            await stage.call(serves(stage, "a", 1, health=Health(state, note)))
+            one = stage.state.members["a"]
+            assert one.health.note == note
+            return one.health_since_ms, one.changed_at_ms
+
+        since_ms, changed_at_ms = await says(HealthState.UNHEALTHY, "503")
+        assert since_ms == changed_at_ms
+        await stage.let_time_pass()
+        assert (await says(HealthState.UNHEALTHY, "503"))[0] == 1
+        since_ms, changed_at_ms = await says(HealthState.UNHEALTHY, "no answer within 2 s")
+        assert (since_ms, changed_at_ms > 1) == (1, True)
+        await stage.call(admit("a", "a1"))
+        assert stage.state.members["a"].health_since_ms == 1
+        since_ms, changed_at_ms = await says(HealthState.HEALTHY)
+        assert since_ms == changed_at_ms > 1
+        await stage.let_time_pass()
+        await stage.call(admit("a", "a2", earlier=("a1",)))
+        assert stage.state.members["a"].health_since_ms > 1
 
 
 BARRED = Downgrade("1.0", "ann", "it is slow", 5, ("1.0",), 1)

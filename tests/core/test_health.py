@@ -78,6 +78,36 @@ def test_the_store_is_told_of_a_change_and_of_nothing_else():
     assert isinstance(timer, SetTimer)
 
 
+def told(made, now, error):
+    """What the store is told after an answer, and that it was."""
+    asked = [one for one in made.looked(now, made._call, error) if isinstance(one, CallStore)]
+    made.membership._pending = None
+    for one in asked:
+        made.membership._reported = replace(made.membership._reported, health=one.request.health)
+    return [one.request.health for one in asked]
+
+
+def test_what_is_told_of_an_unhealthy_program_is_what_the_newest_probe_said():
+    made = prober(failures=1, successes=1)
+    made.begin()
+    assert told(made, 100.0, "503") == [Health(UNHEALTHY, "503")]
+    assert told(made, 105.0, "refused") == []  # words may change each time
+    assert told(made, 110.0, "refused") == [Health(UNHEALTHY, "refused")]
+    assert told(made, 130.0, "refused") == []
+    assert told(made, 130.1, "503") == [Health(UNHEALTHY, "503")]
+    assert told(made, 131.0, "") == [Health(HEALTHY)]
+
+
+def test_why_a_program_is_not_healthy_yet_is_told_before_it_counts_as_unhealthy():
+    made = prober(failures=3)
+    made.begin()
+    assert told(made, 100.0, "refused") == [Health(UNKNOWN, "refused")]
+    assert told(made, 101.0, "503") == []
+    assert told(made, 102.0, "503") == [Health(UNHEALTHY, "503")]
+    assert told(made, 103.0, "") == []  # two answers make it healthy
+    assert made.membership.health == Health(UNHEALTHY, "503")
+
+
 def test_where_nothing_is_probed_nothing_is_asked():
     made = prober()
     made.probing = None

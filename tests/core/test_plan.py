@@ -6,13 +6,17 @@ import pytest
 
 from peerupgrade.core.admission import Entry, admission
 from peerupgrade.core.blockers import Blocker, Code, all_blockers
+from peerupgrade.core.foresight import After
 from peerupgrade.core.plan import Between, Due, Question, Zone, can_deploy, make_plan
 from peerupgrade.core.record import (
     CollectionView,
     Completion,
+    Health,
+    HealthState,
     Hold,
     Parked,
     Phase,
+    RolloutEnd,
     Slot,
     Standing,
     Upgrade,
@@ -21,6 +25,8 @@ from peerupgrade.core.rehearsal import Failure, Rehearsal
 from peerupgrade.core.requests import Admit, Admitted, Refused
 from peerupgrade.core.store.admission import admit
 from peerupgrade.core.store.state import Step, StoreState
+from peerupgrade.core.strategy import Strategy
+from peerupgrade.core.windows import week_time
 from tests.core.builders import V, member, record, snapshot
 
 AWAY, STANDBY, SERVING = Standing.AWAY, Standing.STANDBY, Standing.SERVING
@@ -108,7 +114,82 @@ def test_zones_count_only_who_serves_and_answers():
         member("f"),
     )
     plan = planned(view, silent={"b"})
-    assert plan.zones == (Zone("", 1, 1), Zone("z1", 3, 1), Zone("z2", 2, 0))
+    assert plan.zones == (Zone("", 1, 1, 1), Zone("z1", 3, 1, 1), Zone("z2", 2, 0, 1))
+    more = planned(replace(view, record=record(master="f")), strategy=Strategy(budget=2))
+    assert [one.down_max for one in more.zones] == [1, 2, 2]  # the master goes alone
+    assert [one.down_max for one in planned(view, strategy=Strategy(budget=9)).zones] == [1, 3, 2]
+    assert [one.down_max for one in planned(view, "1.0").zones] == [0, 0, 0]
+
+
+# --- how it would go ------------------------------------------------------------------------------
+
+
+def test_the_order_is_that_of_the_batches_and_without_who_is_left_out():
+    zones = {"a": "z2", "b": "z1", "c": "z2", "d": "z1"}
+    members = [member(name, zone=zone) for name, zone in zones.items()]
+    view = snapshot(record(master="b"), *members, member("e", "1.5", zone="z1"))
+    strategy = Strategy(budget=2, one_zone=True, canary=1)
+    plan = planned(view, strategy=strategy, skip=("c",))
+    assert [(one.members, one.after) for one in plan.batches] == [
+        (("d",), After.PLACE),
+        (("e",), After.RESUME),
+        (("a",), After.ALL),
+        (("b",), After.ALL),
+    ]
+    assert names(plan.order) == ["d", "e", "a", "b"]
+    assert (plan.skipped, plan.strategy, plan.done) == (("c",), strategy, ())
+    with pytest.raises(KeyError):
+        planned(view, skip=("z",))
+
+
+def test_a_window_says_when_the_first_batch_may_begin():
+    view = snapshot(record(), member("a"), member("b"))
+    assert planned(view).opens_at_ms == view.now_ms
+    closed = planned(view, strategy=Strategy(windows=("sun 02:00-04:00",)))
+    assert week_time(closed.opens_at_ms) == "sun 02:00"
+    assert (closed.go, closed.lasts_s) == (True, 0.0)
+
+
+def test_how_long_it_lasts_is_known_from_the_last_rollout_and_the_strategy():
+    strategy = Strategy(soak_ms=60_000, bake_ms=600_000)
+    view = snapshot(record(), member("a"), member("b"))
+    plan = planned(view, strategy=strategy)
+    assert (plan.turn_s, plan.lasts_s) == (None, 660.0)
+    for end, turn_s in ((RolloutEnd("1", "1.0", 1, 2), None), (ENDED, 2.0)):
+        shown = replace(view, record=replace(view.record, rollout_end=end))
+        plan = planned(shown, strategy=strategy)
+        assert (plan.turn_s, plan.lasts_s) == (turn_s, 660.0 + 2 * (turn_s or 0))
+
+
+ENDED = RolloutEnd("1.1", "1.0", 1, 2, turns_done=3, turns_took_ms=6000)
+
+
+def test_where_nobody_lacks_the_version_or_there_is_no_cluster_there_are_no_batches():
+    for view in (snapshot(record(), member("a", "2.0")), snapshot(record(None), member("a"))):
+        plan = planned(view)
+        assert (plan.batches, plan.opens_at_ms, plan.lasts_s) == ((), None, None)
+    assert names(plan.order) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"health": Health(HealthState.UNHEALTHY, "503")}, [(Code.UNHEALTHY_BEFORE, "a")]),
+        ({"health": Health(HealthState.HEALTHY)}, []),
+        ({"standing": STANDBY}, [(Code.MEMBER_DOWN, "a")]),
+        ({"standing": AWAY}, [(Code.AWAY, "a")]),
+    ],
+)
+def test_whoever_would_get_no_turn_stands_in_the_way(changes, found):
+    view = snapshot(record(), member("a", **changes), member("b"))
+    assert in_the_way(planned(view)) == found
+
+
+def test_a_slot_that_somebody_else_has_stands_in_the_way():
+    view = snapshot(record(), member("a"), member("b"), slots={"b": Slot("b", "bob", 5, 1)})
+    (blocker,) = planned(view).in_the_way
+    assert (blocker.code, "b has a slot by bob" in blocker.evidence) == (Code.BUDGET_SPENT, True)
+    assert planned(view, strategy=Strategy(budget=2)).go
 
 
 # --- versions -------------------------------------------------------------------------------------
@@ -186,8 +267,13 @@ def test_what_the_plan_itself_removes_does_not_stand_in_its_way():
     )
     today = {one.code for one in all_blockers(view, view.now_ms)}
     assert today == {Code.OLDER_VERSION, Code.TOO_NEW}
-    plan = planned(view, lowest="1.0")
+    plan = planned(view, lowest="1.0", strategy=Strategy(budget=2))
     assert (plan.in_the_way, len(plan.blockers)) == ((), 2)
+    # The one that stands by counts as down: one more needs a budget of two.
+    (blocker,) = planned(view, lowest="1.0").in_the_way
+    assert (blocker.code, blocker.subject) == (Code.BUDGET_SPENT, "a")
+    assert "c is down" in blocker.evidence
+    assert "give a larger --budget" in blocker.remedy
     newer = replace(view.members["c"], installed=V("3.0"), lowest=V("3.0"))
     plan = planned(snapshot(view.record, view.members["a"], newer), lowest="1.0")
     assert in_the_way(plan) == [(Code.TOO_NEW, "c")]

@@ -272,6 +272,26 @@ def test_first_the_slot_is_returned_then_the_turn_ends():
 
 
 @pytest.mark.parametrize(
+    ("changes", "gone", "counted"),
+    [
+        ({}, False, (3, 5000 + NOW_MS - 2000)),
+        ({"given_up": 1}, False, (2, 5000)),
+        ({}, True, (2, 5000)),
+    ],
+    ids=["done", "given up", "gone"],
+)
+def test_how_long_turns_took_is_remembered_to_the_end_of_the_rollout(changes, gone, counted):
+    back = member("a", "2.0", work=at(TurnStep.UNDRAIN, WorkState.ENDED))
+    known = rollout(turn(**changes), turns_done=2, turns_took_ms=5000)
+    shown = view(member("b", "2.0") if gone else back, rollout=known)
+    step = rollout_step(shown, NOW_MS, ())
+    assert step.name is StepName.TURN_ENDED
+    assert (step.record.rollout.turns_done, step.record.rollout.turns_took_ms) == counted
+    end = rollout_step(replace(shown, record=step.record), NOW_MS, ()).record.rollout_end
+    assert (end.turns_done, end.turns_took_ms) == counted
+
+
+@pytest.mark.parametrize(
     ("slot", "outcome"),
     [
         (Slot("a", BY, 1, 1, away=1), Outcome.UP),
@@ -654,6 +674,47 @@ def test_a_member_that_does_not_answer_any_more_is_worse_too():
         "rollout",
         "rollout_paused",
     ]
+
+
+def reason(shown, code, silent=()):
+    (found,) = [one for one in whole_ledger(shown, NOW_MS, silent) if one.code == code]
+    return found
+
+
+def test_what_is_said_of_a_programs_health_is_of_the_newest_probe_and_since_when():
+    paused = replace(
+        after(OnUnhealthy.PAUSE), record=rollout_step(after(OnUnhealthy.PAUSE), 1, ()).record
+    )
+
+    def now(health, **changes):
+        changed = replace(paused.members["a"], health=health, changed_at_ms=900, **changes)
+        return replace(paused, members={**paused.members, "a": changed})
+
+    ill = reason(now(health(note="refused"), health_since_ms=700), Code.UNHEALTHY_AFTER)
+    assert (ill.since_ms, ill.evidence) == (700, "a has got 2.0, and is unhealthy: refused")
+    begins = now(Health(HealthState.UNKNOWN, "refused"))
+    assert reason(begins, Code.UNHEALTHY_AFTER).evidence.endswith("its probes fail so far: refused")
+    assert reason(begins, Code.UNHEALTHY_AFTER).since_ms == 900
+    well = reason(now(HEALTHY), Code.ROLLOUT_PAUSED).evidence
+    assert well == f"a paused the rollout: {WORSE}; by now a is well"
+    silent = reason(now(HEALTHY), Code.UNHEALTHY_AFTER, {"a"})
+    assert silent.evidence == "a has got 2.0, and does not answer any more"
+
+
+def test_a_turn_that_failed_because_of_probes_says_what_they_say_now():
+    work = at(
+        TurnStep.RETURN, WorkState.FAILED, note="not healthy within 9 s, its probes fail: 503"
+    )
+    for found, words in (
+        (HEALTHY, "is healthy"),
+        (health(note="refused"), "is unhealthy: refused"),
+    ):
+        shown = view(member("a", "2.0", work=work, health=found), rollout=rollout(turn()))
+        evidence = reason(shown, Code.STEP_FAILED).evidence
+        assert evidence.endswith(f"its probes fail: 503; by the newest probe it {words}")
+    other = at(TurnStep.VERIFY, WorkState.FAILED)
+    shown = view(member("a", work=other, health=HEALTHY), rollout=rollout(turn()))
+    assert "probe" not in reason(shown, Code.STEP_FAILED).evidence
 
 
 def test_a_member_in_its_turn_is_not_judged_before_that_is_over():

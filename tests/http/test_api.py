@@ -27,7 +27,7 @@ from fake_node import (
 
 from peerupgrade.core.downgrade import GoBack
 from peerupgrade.core.membership import NodeState
-from peerupgrade.core.record import CollectionView
+from peerupgrade.core.record import CollectionView, RolloutEnd
 from peerupgrade.core.rehearsal import Rehearsal
 from peerupgrade.core.requests import (
     Done,
@@ -676,10 +676,13 @@ async def test_a_plan_is_one_answer():
     announced = {"steps": ("before 2.0",), "collections": {"notes": ("1.0", "2.0")}}
     members = {**MEMBERS, "n1": replace(MEMBERS["n1"], zone="z1", **announced)}
     members["n2"] = replace(MEMBERS["n2"], lease_until_ms=NOW_MS + 1)
-    node.knows(members=members, collections={"notes": NOTES})
+    end = RolloutEnd("4.1", "1.0", 1, 2, turns_done=2, turns_took_ms=3000)
+    last = replace(RECORD, rollout_end=end)
+    node.knows(record=last, members=members, collections={"notes": NOTES}, slots={})
     node.rehearsals = [Rehearsal("notes", "2.0", {"1.0": 80}, sampled=8, converted=8, looked_at=8)]
+    body = {**PLAN, "sample": 8, "budget": "50%", "bake_s": 60, "windows": ["sun 02:00-04:00"]}
     async with asking(node) as client:
-        status, answer = await call(client, "/v1/upgrade/plan", body={**PLAN, "sample": 8})
+        status, answer = await call(client, "/v1/upgrade/plan", body=body)
     assert status == 200
     assert node.asked == [("2.0", 8)]
     assert (answer["ok"], answer["in_the_way"], answer["live"]) == (True, [], True)
@@ -694,14 +697,21 @@ async def test_a_plan_is_one_answer():
             "answers": True,
             "master": False,
             "hands_over": False,
-            "slot_by": "bob@desk",
+            "slot_by": None,
         }
     ]
+    sunday = {"begins_at": "2026-05-31T02:00:00.000Z", "begins_at_ms": 1_780_192_800_000}
+    assert answer["batches"] == [{"nodes": ["n2"], "after": "place", **sunday}]
+    assert (answer["opens_at"], answer["opens_at_ms"]) == tuple(sunday.values())
+    assert (answer["turn_s"], answer["lasts_s"], answer["skipped"]) == (1.5, 61.5, [])
+    how = answer["strategy"]
+    assert (how["budget"], how["budget_percent"], how["bake_s"]) == (1, 50, 60.0)
+    assert (how["windows"], how["on_unhealthy"]) == (["sun 02:00-04:00"], "pause")
     (done,) = answer["done"]
     assert (done["name"], done["master"], done["slot_by"]) == ("n1", True, None)
     assert answer["zones"] == [
-        {"zone": "", "members": 1, "serving": 1},
-        {"zone": "z1", "members": 1, "serving": 1},
+        {"zone": "", "members": 1, "serving": 1, "down_max": 1},
+        {"zone": "z1", "members": 1, "serving": 1, "down_max": 0},
     ]
     assert answer["steps"] == [{"phase": "before", "version": "2.0", "nodes": ["n1"]}]
     (notes,) = answer["collections"]
@@ -710,6 +720,16 @@ async def test_a_plan_is_one_answer():
     assert (notes["rehearsal"]["sampled"], notes["rehearsal"]["failed"]) == (8, 0)
     assert [one["code"] for one in answer["blockers"]] == ["older_version"]
     assert (answer["hold"], answer["not_rehearsed"]) == (None, "")
+
+
+async def test_a_plan_leaves_members_out_and_no_others():
+    node = FakeNode()
+    async with asking(node) as client:
+        _, answer = await call(client, "/v1/upgrade/plan", body={**PLAN, "skip": ["n2"]})
+        status, refused = await call(client, "/v1/upgrade/plan", body={**PLAN, "skip": ["n9"]})
+    assert (answer["order"], answer["batches"], answer["skipped"]) == ([], [], ["n2"])
+    assert (answer["opens_at"], answer["lasts_s"]) == (None, None)
+    assert (status, refused["error"]) == (404, "there is no member 'n9'")
 
 
 async def test_a_downgrade_is_planned_by_the_rules_that_it_is_done_by():
@@ -869,6 +889,24 @@ async def test_a_version_that_cannot_be_is_the_client_s_fault(path, body, said):
         ("/v1/away", '{"away": "yes"}', "away"),
         ("/v1/data/resolve", '{"collection": "c", "verdict": "burn", "by": "a"}', "verdict"),
         ("/v1/resign", '{"now": true}', "now"),
+        ("/v1/upgrade/change", '{"by": "a", "canary": "1"}', "canary is '1'"),
+        ("/v1/upgrade/change", '{"by": "a", "soak_s": -1}', "soak_s is -1"),
+        ("/v1/upgrade/change", '{"by": "a", "one_zone": 1}', "one_zone"),
+        ("/v1/upgrade/change", '{"by": "a", "windows": [["sun"]]}', "the window"),
+        ("/v1/upgrade/change", '{"by": "a", "windows": "sun"}', "windows"),
+        (
+            "/v1/upgrade/change",
+            f'{{"by": "a", "windows": ["{"sun," * 30}sun 00:00-24:00"]}}',
+            "the window",
+        ),
+        ("/v1/upgrade/change", '{"by": "a", "on_unhealthy": []}', "on_unhealthy"),
+        ("/v1/upgrade/change", '{"by": "a", "budget": 2.5}', "budget '2.5'"),
+        ("/v1/upgrade/change", '{"by": "a", "bugdet": 2}', "bugdet"),
+        ("/v1/upgrade/change", '{"canary": 1}', "by"),
+        ("/v1/upgrade/plan", '{"version": "2.0", "canary": 1001}', "canary"),
+        ("/v1/upgrade/plan", '{"version": "2.0", "by": "a"}', "by"),
+        ("/v1/upgrade/start", "[1]", "object"),
+        ("/v1/upgrade/start", "{", "JSON"),
     ],
 )
 async def test_a_wrong_body_is_refused_by_the_name_of_its_field(path, body, named):

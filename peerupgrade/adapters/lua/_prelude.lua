@@ -168,6 +168,16 @@ local function lease_until(lease_ms)
   return lease_ms == '0' and '0' or text(now_ms + lease_ms)
 end
 
+local function health_state(health)
+  return health and health ~= '' and cjson.decode(health).state or ''
+end
+
+-- Since when the state of a member's health is what this says; its words may change.
+local function health_since(known, health)
+  local same = health_state(known.health) == health_state(health)
+  return same and (known.health_since_ms or '0') or text(now_ms)
+end
+
 -- R1: a newer mastership has begun than the one that asks.
 local function is_fenced()
   return not record or ask.epoch ~= record.epoch or ask.token ~= own._master_token

@@ -87,6 +87,7 @@ put_member({
   attached = '0',
   joined_at_ms = again and known.joined_at_ms or text(now_ms),
   changed_at_ms = text(now_ms),
+  health_since_ms = keeps and (known.health_since_ms or '0') or text(now_ms),
 })
 redis.call('HDEL', EXCLUDED, ask.id) -- a later incarnation has taken the name
 return reply('admitted', incarnation, standing, rule)

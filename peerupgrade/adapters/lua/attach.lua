@@ -170,5 +170,6 @@ joining.attached = own._quarantine_until_ms
 joining.lease_until_ms = lease_until(joining.lease_ms)
 joining.joined_at_ms = again and known.joined_at_ms or text(now_ms)
 joining.changed_at_ms = text(now_ms)
+joining.health_since_ms = again and health_since(known, joining.health) or text(now_ms)
 put_member(joining)
 return reply('attached', joining.incarnation)

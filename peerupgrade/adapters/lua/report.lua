@@ -14,6 +14,7 @@ end
 if is_late(ask, known) then
   return reply('conflict')
 end
+known.health_since_ms = health_since(known, ask.health)
 local changed = known.operating_key ~= ask.operating_key
 for _, name in ipairs({'standing', 'seen', 'operating_revision', 'failure', 'work', 'health'}) do
   changed = changed or known[name] ~= ask[name]

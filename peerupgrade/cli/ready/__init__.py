@@ -7,7 +7,6 @@ a `ConfigError`. Those that come with peerupgrade are found in the same way.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from peerupgrade.errors import ConfigError
 
 if TYPE_CHECKING:
-    from peerupgrade.runtime.turns import LookAtStep, RunStep, TurnContext
+    from peerupgrade.runtime.turns import LookAtStep, RunStep
 
 GROUP = "peerupgrade.steps"
 STEPS = ("drain", "install", "restart", "verify", "undrain")
@@ -90,13 +89,15 @@ def ready_steps(made: Made, commands: TurnSteps, timeout_s: float) -> TurnSteps:
     Raises:
         ConfigError: two give the same step.
     """
+    from peerupgrade.runtime.turns import limited
+
     found: TurnSteps = {}
     for step in STEPS:
         name = _giver(made, step, f"{step}_command")
         if step in commands:
             found[step] = commands[step]
         elif name is not None:
-            run = _limited(getattr(made[name], step), f"{step} of steps {name!r}", timeout_s)
+            run = limited(getattr(made[name], step), f"{step} of steps {name!r}", timeout_s)
             found[step] = (run, getattr(made[name], "look", None))
     return found
 
@@ -119,20 +120,3 @@ def _giver(made: Made, method: str, setting: str) -> str | None:
             hint=f"give one of them, and {setting} for what the other one did",
         )
     return names[0] if names else None
-
-
-def _limited(run: RunStep, where: str, timeout_s: float) -> RunStep:
-    async def limited(context: TurnContext) -> str | None:
-        from peerupgrade.runtime.turns import call
-
-        try:
-            async with asyncio.timeout(timeout_s) as limit:
-                return await call(run, context)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise ConfigError(
-                f"{where} did not end within {timeout_s:g} s", hint="step_timeout_s says how long"
-            ) from None
-
-    return limited

@@ -131,6 +131,7 @@ def _admitted_member(
         steps=request.steps,
         joined_at_ms=known.joined_at_ms if again and known else step.now_ms,
         changed_at_ms=step.now_ms,
+        health_since_ms=known.health_since_ms if keeps and known else step.now_ms,
     )
 
 
@@ -156,6 +157,7 @@ def report(step: Step, request: Report) -> Reply:
         failure=request.failure,
         work=request.work,
         health=request.health,
+        health_since_ms=step.health_since_ms(known, request.health),
         lease_until_ms=step.now_ms + known.lease_ms if known.lease_ms else 0,
     )
     if _says_nothing_new(member, known):

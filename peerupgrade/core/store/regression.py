@@ -77,8 +77,10 @@ def _attached_member(step: Step, member: Member, known: Member | None) -> Member
     state = step.state
     state.incarnations = max(state.incarnations, member.incarnation)
     incarnation, joined_at_ms = member.incarnation, step.now_ms
+    health_since_ms = step.now_ms
     if known is not None and known.token == member.token:
         incarnation, joined_at_ms = known.incarnation, known.joined_at_ms
+        health_since_ms = step.health_since_ms(known, member.health)
     elif member.standing is Standing.STANDBY:
         state.incarnations += 1
         incarnation = state.incarnations
@@ -89,6 +91,7 @@ def _attached_member(step: Step, member: Member, known: Member | None) -> Member
         lease_until_ms=step.now_ms + member.lease_ms if member.lease_ms else 0,
         joined_at_ms=joined_at_ms,
         changed_at_ms=step.now_ms,
+        health_since_ms=health_since_ms,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from peerupgrade.core.record import (
     ClusterRecord,
     CollectionView,
+    Health,
     Member,
     Parked,
     Slot,
@@ -228,6 +229,12 @@ class Step:
                 "inputs": inputs,
             }
         )
+
+    def health_since_ms(self, known: Member, health: Health | None) -> int:
+        """Since when the state of a member's health is what this says; its words may change."""
+        before, now = known.health, health
+        same = (before and before.state) == (now and now.state)
+        return known.health_since_ms if same else self.now_ms
 
     def put_member(self, member: Member) -> None:
         """Write a member, and tell whoever is master. R29: its slot remembers that it was away."""
