@@ -46,7 +46,7 @@ async def until(heard, *wanted, within_s=10.0):
 
 @contextlib.asynccontextmanager
 async def raw_client(server, name):
-    client = await link_to(server, name).connect(single=False)
+    client = await link_to(server, name).connect()
     try:
         yield client
     finally:
