@@ -406,9 +406,10 @@ class TestErrors:
     async def test_a_busy_server(self, tmp_path, binary):
         async with (
             started(tmp_path, binary, "lua-time-limit 10") as server,
+            connected(link_to(server.url, timeout_s=20)) as busy,
             connected(link_to(server.url, timeout_s=20)) as client,
         ):
-            loop = asyncio.create_task(client.eval("while true do end", 0))
+            loop = asyncio.create_task(busy.eval("while true do end", 0))
             messages = []
             deadline = time.monotonic() + PATIENCE_S
             while not messages:  # the script may not have begun
