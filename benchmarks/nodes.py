@@ -8,6 +8,7 @@ does; the others do neither, so that a thousand fit on a machine.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -207,6 +208,7 @@ class Worker:
             await asyncio.gather(*(self._begin(self._nodes[name], whole) for name in some))
             if not at_once:
                 await _until_all(lambda notes: bool(notes.admitted_s), some)
+        gc.freeze()  # as an agent does
         return os.getpid()
 
     def _told_to_end(self) -> None:

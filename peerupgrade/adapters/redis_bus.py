@@ -16,10 +16,12 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Any
 
-from hiredis import Reader, ReplyError
-from redis.exceptions import ResponseError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from peerupgrade.adapters.redis_line import Connection
 from peerupgrade.adapters.redis_link import RedisLink, redis_errors
 from peerupgrade.adapters.redis_scripts import Keys, cancellable
 from peerupgrade.core.requests import Heard, Subscribed
@@ -79,20 +81,13 @@ class RedisBus:
     ) -> None:
         """Until the connection is lost."""
         with cancellable() as check_cancelled, redis_errors(self._link.url, "listen"):
-            async with aclosing(await self._link.connect(single=True)) as client:
+            async with aclosing(await self._link.connect()) as client:
                 check_cancelled()
-                assert client.connection is not None
-                writer = client.connection._writer  # noqa: SLF001 - its own subscriber is slow
-                assert writer is not None
-                transport = writer.transport
-                subscription = _Subscription(hear, transport.get_protocol())
-                transport.set_protocol(subscription)
-                transport.write(_pack("SUBSCRIBE", channel))
-                await self._watch(subscription, transport, ping_s)
+                subscription = _Subscription(hear, client)
+                subscription.send(b"SUBSCRIBE", channel)
+                await self._watch(subscription, ping_s)
 
-    async def _watch(
-        self, subscription: _Subscription, transport: asyncio.WriteTransport, ping_s: float
-    ) -> None:
+    async def _watch(self, subscription: _Subscription, ping_s: float) -> None:
         """Until the connection is lost, or gives no sign of life."""
         loop, pinged_at_s = asyncio.get_running_loop(), 0.0
         while not subscription.lost.done():
@@ -105,56 +100,40 @@ class RedisBus:
                     hint="see whether the server hangs or the network drops packets",
                 )
             if wait_s <= 0:
-                transport.write(_pack("PING"))
+                subscription.send(b"PING")
                 pinged_at_s, wait_s = now_s, ping_s
             await asyncio.wait([subscription.lost], timeout=wait_s)
         raise subscription.lost.result()
 
 
-def _pack(*command: str) -> bytes:
-    parts = [part.encode() for part in command]
-    head = b"*%d\r\n" % len(parts)
-    return head + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
-
-
-class _Subscription(asyncio.Protocol):
-    """What is done with the bytes that come on a subscribed connection.
+class _Subscription(Connection):
+    """What is heard on a subscribed connection.
 
     Attributes:
-        heard_at_s: when the last ones came, by the event loop's clock.
-        lost: done once the connection is, with the reason.
+        heard_at_s: when the last bytes came, by the event loop's clock.
     """
 
-    def __init__(self, hear: Callable[[Heard], None], library: asyncio.BaseProtocol) -> None:
+    def __init__(self, hear: Callable[[Heard], None], client: Redis) -> None:
+        super().__init__(client, "")
         self._hear = hear
-        self._library = library
-        self._reader = Reader()
         self._loop = asyncio.get_running_loop()
         self.heard_at_s = self._loop.time()
-        self.lost: asyncio.Future[Exception] = self._loop.create_future()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: hear every message that is complete."""
+        """Bytes came, whatever they say: the server is alive."""
         self.heard_at_s = self._loop.time()
-        self._reader.feed(data)
-        while (said := self._reader.gets()) is not False:
-            match said:
-                case [b"message", _, text]:
-                    heard = heard_from_text(text)
-                    if heard is not None:
-                        self._hear(heard)
-                case [b"subscribe", *_]:
-                    self._hear(Subscribed())
-                case ReplyError():
-                    self._lose(ResponseError(str(said)))
-                case _:
-                    pass  # the answer to a PING
+        super().data_received(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection ended."""
-        self._lose(exc or ConnectionResetError())
-        self._library.connection_lost(exc)  # which waits for it when it closes the connection
-
-    def _lose(self, reason: Exception) -> None:
-        if not self.lost.done():
-            self.lost.set_result(reason)
+    def said(self, reply: Any) -> None:
+        """A message, or the answer to a command."""
+        match reply:
+            case [b"message", _, text]:
+                heard = heard_from_text(text)
+                if heard is not None:
+                    self._hear(heard)
+            case [b"subscribe", *_]:
+                self._hear(Subscribed())
+            case RedisError():
+                self.lose(reply)
+            case _:
+                pass  # the answer to a PING

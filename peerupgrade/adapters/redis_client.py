@@ -1,8 +1,7 @@
-"""A client of the store's primary that is made anew after any error.
+"""A line to the store's primary that is made anew after any error.
 
-Whoever meets an error drops the client, so that the next request makes another one; it is closed
-only when nothing is under way on it any more, because the library does not stand being closed under
-a command.
+Whoever meets an error drops the line, so that the next request makes another one; it is closed only
+when nothing is under way on it any more, so that what was asked before may still be answered.
 """
 
 from __future__ import annotations
@@ -15,34 +14,32 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from peerupgrade.adapters.redis_line import Line
 from peerupgrade.adapters.redis_link import RedisLink, redis_errors
 from peerupgrade.errors import PeerUpgradeError, UnavailableError
 
 
 @dataclass(slots=True)
 class _Shared:
-    """A client, and how many requests are under way on it."""
+    """A line, the client that closes it, and how many requests are under way on it."""
 
+    line: Line
     client: Redis
     under_way: int = 0
     dropped: bool = False
 
 
 class StoreClient:
-    """A client of the link's primary: made when it is needed, dropped after any error.
+    """A line to the link's primary: made when it is needed, dropped after any error.
 
     Args:
         link: to the server.
-        single: one connection of its own instead of a pool.
         timeout_s: for each answer.
         binary: answers are bytes instead of text.
     """
 
-    def __init__(
-        self, link: RedisLink, *, single: bool, timeout_s: float, binary: bool = False
-    ) -> None:
+    def __init__(self, link: RedisLink, *, timeout_s: float, binary: bool = False) -> None:
         self._link = link
-        self._single = single
         self._timeout_s = timeout_s
         self._binary = binary
         self._shared: _Shared | None = None
@@ -50,18 +47,20 @@ class StoreClient:
         self._connecting = asyncio.Lock()
 
     @asynccontextmanager
-    async def use(self, doing: str) -> AsyncIterator[Redis]:
-        """The client, for one thing that is done with it.
+    async def use(self, doing: str) -> AsyncIterator[Line]:
+        """The line, for one thing that is done with it.
 
         Raises:
             UnavailableError: as for the link, and once this client was closed.
             ConfigError: as for the link.
         """
-        shared = self._shared or await self._connected(doing)
+        shared = self._shared
+        if shared is None or shared.line.lost.done():
+            shared = await self._connected(doing)
         shared.under_way += 1
         try:
             with redis_errors(self._link.url, doing):
-                yield shared.client
+                yield shared.line
         except PeerUpgradeError:
             shared.dropped = True
             raise
@@ -74,11 +73,12 @@ class StoreClient:
         async with self._connecting:
             if self._closed:
                 raise UnavailableError(f"cannot {doing}: the connection was closed")
+            if self._shared is not None and self._shared.line.lost.done():  # while it was idle
+                await self._drop(self._shared)
             if self._shared is None:
-                client = await self._link.connect(
-                    single=self._single, timeout_s=self._timeout_s, binary=self._binary
-                )
-                self._shared = _Shared(client)
+                client = await self._link.connect(timeout_s=self._timeout_s)
+                line = Line(client, self._timeout_s, binary=self._binary)
+                self._shared = _Shared(line, client)
             return self._shared
 
     async def aclose(self) -> None:

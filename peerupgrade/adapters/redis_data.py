@@ -11,25 +11,21 @@ The price is that the server does not expire records: the header says when one i
 reads it leaves it out, and every write removes a few that are due. A reader compares with the
 store's clock, of which it knows how far its own is away.
 
-What the library does around a command (a pool, a lock, a task for each write, a text for each
-argument) costs more than the command. So there are a few connections, a request takes the one with
-the fewest under way, and commands go to it as they are; a deadline of our own bounds each.
+There are a few connections, so that a large answer is not in everybody's way; a request takes the
+one with the fewest under way.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from hiredis import pack_command
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from peerupgrade.adapters.clock import unix_ms
 from peerupgrade.adapters.redis_client import StoreClient
+from peerupgrade.adapters.redis_line import Arg, Line
 from peerupgrade.adapters.redis_link import RedisLink
 from peerupgrade.adapters.redis_scripts import Keys, Script
 from peerupgrade.core.requests import (
@@ -61,8 +57,6 @@ _CLOCK_FOR_MS = 60_000  # the store's clock is asked again after so long
 _LANES = 4
 _RECORDS = 2  # among the keys of `write`
 
-Arg = str | bytes | int
-
 
 @dataclass(slots=True)
 class _Lane:
@@ -70,34 +64,6 @@ class _Lane:
 
     client: StoreClient
     under_way: int = 0
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """One connection while a request has it."""
-
-    client: Redis
-    timeout_s: float
-    turn: asyncio.Lock
-
-    async def ask(self, *command: Arg) -> Any:
-        """One command, at most once; the errors are the library's, and TimeoutError."""
-        connection = self.client.connection
-        assert connection is not None
-        connection.socket_timeout = None  # the library makes a task for each write to keep it
-        async with self.turn, asyncio.timeout(self.timeout_s):
-            # The library's types say a tuple of one; it takes any.
-            packed = pack_command(command)  # type: ignore[arg-type]
-            await connection.send_packed_command(packed, check_health=False)
-            return await connection.read_response()
-
-    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Arg]) -> Any:
-        """Runs a script once, as `Script.run` does."""
-        try:
-            return await self.ask(b"EVALSHA", script.sha, len(keys), *keys, *args)
-        except NoScriptError:  # so it has not run
-            return await self.ask(b"EVAL", script.source, len(keys), *keys, *args)
 
 
 @dataclass(slots=True)
@@ -107,7 +73,7 @@ class _StoreClock:
     ahead_ms: int = 0
     asked_at_ms: int = 0
 
-    async def now_ms(self, line: _Line) -> int:
+    async def now_ms(self, line: Line) -> int:
         """The store's time, to about the time of a round trip."""
         here_ms = unix_ms()
         if abs(here_ms - self.asked_at_ms) > _CLOCK_FOR_MS:
@@ -128,10 +94,8 @@ class RedisData:
 
     def __init__(self, link: RedisLink, cluster: str, *, timeout_s: float) -> None:
         self._keys = Keys(cluster)
-        self._timeout_s = timeout_s
         self._lanes = [
-            _Lane(StoreClient(link, single=True, timeout_s=timeout_s, binary=True))
-            for _ in range(_LANES)
+            _Lane(StoreClient(link, timeout_s=timeout_s, binary=True)) for _ in range(_LANES)
         ]
         self._clock = _StoreClock()
         self._named: dict[str, tuple[bytes, ...]] = {}  # the library takes bytes faster than text
@@ -149,12 +113,12 @@ class RedisData:
             lane = min(self._lanes, key=lambda one: one.under_way)
         lane.under_way += 1
         try:
-            async with lane.client.use(type(request).__name__.lower()) as client:
-                return await self._ask(_Line(client, self._timeout_s, lane.turn), request)
+            async with lane.client.use(type(request).__name__.lower()) as line:
+                return await self._ask(line, request)
         finally:
             lane.under_way -= 1
 
-    async def _ask(self, line: _Line, request: Write | Fetch | Scan | Convert) -> DataReply:
+    async def _ask(self, line: Line, request: Write | Fetch | Scan | Convert) -> DataReply:
         match request:
             case Fetch():
                 return await self._fetch(line, request)
@@ -170,7 +134,7 @@ class RedisData:
         for lane in self._lanes:
             await lane.client.aclose()
 
-    async def _fetch(self, line: _Line, request: Fetch) -> Fetched:
+    async def _fetch(self, line: Line, request: Fetch) -> Fetched:
         name = self._names(request.collection)[_RECORDS]
         if len(request.keys) == 1:
             raws = [await line.ask(b"HGET", name, request.keys[0])]
@@ -179,12 +143,12 @@ class RedisData:
         found = [None if raw is None else _stored(raw) for raw in raws]
         return Fetched(tuple([await self._unless_over(line, one) for one in found]))
 
-    async def _unless_over(self, line: _Line, record: Stored | None) -> Stored | None:
+    async def _unless_over(self, line: Line, record: Stored | None) -> Stored | None:
         if record is None or not record.expires_at_ms:
             return record
         return record if await self._clock.now_ms(line) < record.expires_at_ms else None
 
-    async def _scan(self, line: _Line, request: Scan) -> Scanned:
+    async def _scan(self, line: Line, request: Scan) -> Scanned:
         name = self._names(request.collection)[_RECORDS]
         cursor, flat = await line.ask(b"HSCAN", name, request.cursor, b"COUNT", request.count)
         found = []
@@ -194,7 +158,7 @@ class RedisData:
                 found.append((key.decode(), record))
         return Scanned(cursor.decode(), tuple(found))
 
-    async def _write(self, line: _Line, request: Write) -> DataReply:
+    async def _write(self, line: Line, request: Write) -> DataReply:
         args: list[Arg] = [" ".join((*_origin(request.origin), request.collection))]
         for change in request.changes:
             expect: Arg = "" if change.expect is None else change.expect
@@ -202,7 +166,7 @@ class RedisData:
                 args += (change.key, change.format, change.payload, change.ttl_ms, expect)
             else:
                 args += (change.key, "", "", 0, expect)
-        answer = await line.run(_WRITE, self._names(request.collection), args)
+        answer = await line.run(_WRITE, self._names(request.collection), *args)
         match answer:
             case [b"written", *stamps]:
                 return Written(tuple(stamps))
@@ -217,7 +181,7 @@ class RedisData:
             self._named[collection] = tuple(key.encode() for key in keys)
         return self._named[collection]
 
-    async def _convert(self, line: _Line, request: Convert) -> DataReply:
+    async def _convert(self, line: Line, request: Convert) -> DataReply:
         keys = (*self._keys.control, *self._keys.data(request.collection))
         names = [key.encode() for key in keys]
         ask = {
@@ -234,7 +198,7 @@ class RedisData:
         args: list[Arg] = [*channels, msgspec.json.encode(ask)]
         for one in request.done:
             args += (one.key, one.format, one.stamp, one.payload, one.error)
-        answer = await line.run(_CONVERT, names, args)
+        answer = await line.run(_CONVERT, names, *args)
         match answer:
             case [b"share", at, then, *flat]:
                 records = tuple(

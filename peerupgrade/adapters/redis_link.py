@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -49,7 +49,6 @@ _SCHEMES: Mapping[str, tuple[Kind, bool]] = {
 }
 _PORT = 6379
 _SENTINEL_PORT = 26379
-_POOL_SIZE = 8
 _MAX_HOPS = 5  # redirections followed before a cluster is taken to be confused
 _DEAD_PEER_S = 3
 # What servers show of a client. The library's default reads its own package's files each time.
@@ -236,18 +235,14 @@ class RedisLink:
         self.timeout_s = timeout_s
         self._slot_key = slot_key
 
-    async def connect(
-        self, *, single: bool, timeout_s: float | None = None, binary: bool = False
-    ) -> Redis:
-        """A client of the primary, connected and with its password accepted.
+    async def connect(self, *, timeout_s: float | None = None) -> Redis:
+        """A client of the primary with one connection, its password accepted.
 
         It stays with that server: after an error close it and connect anew, which finds the new
         primary after a failover.
 
         Args:
-            single: one connection of its own instead of a pool.
             timeout_s: bounds the whole of connecting, and each command later.
-            binary: answers are bytes instead of text.
 
         Raises:
             UnavailableError: nothing there can serve now.
@@ -257,17 +252,17 @@ class RedisLink:
         with redis_errors(self.url, "connect"):
             async with asyncio.timeout(within_s):
                 if self.url.kind == "sentinel":
-                    return await self._connect_by_sentinel(single, within_s, binary)
+                    return await self._connect_by_sentinel(within_s)
                 address = self.url.hosts[0] if self.url.hosts else None
                 if self.url.kind == "cluster":
                     address = await self._find_slot_owner(within_s)
-                client = self._client(address, within_s, single=single, binary=binary)
+                client = self._client(address, within_s)
                 await _closed_on_error(client, client.ping())
                 return client
 
-    async def _connect_by_sentinel(self, single: bool, within_s: float, binary: bool) -> Redis:
+    async def _connect_by_sentinel(self, within_s: float) -> Redis:
         address = await self._ask_sentinels(within_s / 2)
-        client = self._client(address, within_s, single=single, binary=binary)
+        client = self._client(address, within_s)
         role = await _closed_on_error(client, client.role())
         if role[0] not in ("master", b"master"):
             await client.aclose()
@@ -318,7 +313,7 @@ class RedisLink:
     async def _ask_sentinel_as(
         self, password: str, address: Address, within_s: float
     ) -> tuple[int, Address]:
-        client = self._client(address, within_s, single=True, password=password, db=0)
+        client = self._client(address, within_s, password=password, db=0)
         async with contextlib.aclosing(client), asyncio.timeout(within_s):
             state = await client.sentinel_master(self.url.service)
             assert isinstance(state, dict)
@@ -342,7 +337,7 @@ class RedisLink:
     async def _follow(self, address: Address, within_s: float) -> Address:
         """Asks for the key and goes where the answers point, until a node serves it itself."""
         for _ in range(_MAX_HOPS):
-            async with contextlib.aclosing(self._client(address, within_s, single=True)) as client:
+            async with contextlib.aclosing(self._client(address, within_s)) as client:
                 try:
                     await client.exists(self._slot_key)
                 except MovedError as moved:
@@ -361,10 +356,8 @@ class RedisLink:
         address: Address | None,
         timeout_s: float,
         *,
-        single: bool,
         password: str | None = None,
         db: int | None = None,
-        binary: bool = False,
     ) -> Redis:
         url = self.url
         password = url.password if password is None else password
@@ -375,7 +368,7 @@ class RedisLink:
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
             "health_check_interval": 0,
-            "decode_responses": not binary,
+            "decode_responses": True,
             "protocol": 2,
             # The library's default sends a command up to eleven times.
             "retry": Retry(NoBackoff(), 0),
@@ -392,10 +385,8 @@ class RedisLink:
                 "socket_keepalive": True,
                 "socket_keepalive_options": _keepalive_options(),
             }
-        # A pool that waits for a free connection; the default one raises an error.
-        size = 1 if single else _POOL_SIZE
-        pool = BlockingConnectionPool(max_connections=size, timeout=timeout_s, **options)
-        client = Redis(connection_pool=pool, single_connection_client=single)
+        pool = ConnectionPool(max_connections=1, **options)
+        client = Redis(connection_pool=pool, single_connection_client=True)
         client.auto_close_connection_pool = True  # as Redis.from_pool, which takes no `single`
         return client
 
@@ -528,11 +519,6 @@ _BY_TEXT: Mapping[str, _Meaning] = {
     ),
     "select is not allowed in cluster mode": _Meaning(
         ConfigError, "has only database 0", "leave the database out of the URL"
-    ),
-    "no connection available": _Meaning(
-        UnavailableError,
-        "answers too slowly, all connections to it are waiting",
-        "see whether the server is overloaded, then try again",
     ),
     "max number of clients reached": _Meaning(
         UnavailableError,

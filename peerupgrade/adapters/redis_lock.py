@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from peerupgrade.adapters.redis_line import Line
 from peerupgrade.adapters.redis_link import RedisLink, ServerFacts, preflight, redis_errors
 from peerupgrade.adapters.redis_scripts import Keys, Script, cancellable
 from peerupgrade.core.mastership import lock_timeout_s
@@ -38,6 +39,7 @@ _UPTIME_ERROR_S = 1.0  # a server counts its uptime in whole seconds
 class _Voter:
     """A connected server; `votes_at_s` by the event loop's clock."""
 
+    line: Line
     client: Redis
     votes_at_s: float
 
@@ -96,7 +98,7 @@ class RedisLockServer:
             raise
 
     async def _connect(self) -> _Voter:
-        client = await self._link.connect(single=True)
+        client = await self._link.connect()
         try:
             with redis_errors(self._link.url, "ask the lock server what it is"):
                 facts = await preflight(client)
@@ -104,7 +106,8 @@ class RedisLockServer:
             await client.aclose()
             raise
         rest_s = _rest_s(facts, self._ttl_s)
-        return _Voter(client, asyncio.get_running_loop().time() + rest_s)
+        votes_at_s = asyncio.get_running_loop().time() + rest_s
+        return _Voter(Line(client, self._timeout_s), client, votes_at_s)
 
     def _forget_failed(self, connection: asyncio.Task[_Voter]) -> None:
         failed = connection.cancelled() or connection.exception() is not None
@@ -117,8 +120,8 @@ class RedisLockServer:
             return LockReply(False, remaining_ms=round(rest_s * 1000) + 1)
         keys = [self._keys.lock, self._keys.epoch, self._keys.record]
         with redis_errors(self._link.url, "ask the lock server"):
-            granted, remaining_ms, epoch = await _SCRIPTS[type(request)].run(
-                voter.client, keys, self._arguments(request)
+            granted, remaining_ms, epoch = await voter.line.run(
+                _SCRIPTS[type(request)], keys, *self._arguments(request)
             )
         return LockReply(bool(granted), int(remaining_ms), int(epoch))
 

@@ -1,17 +1,13 @@
-"""What the Redis adapters share: names of keys and channels, and how a script is run."""
+"""What the Redis adapters share: names of keys and channels, scripts, and cancelling."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
-
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from peerupgrade.errors import ConfigError
 
@@ -105,18 +101,6 @@ class Script:
         folder = resources.files("peerupgrade.adapters") / "lua"
         self.source = "".join((folder / f"{name}.lua").read_text("utf-8") for name in files)
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
-
-    async def run(
-        self, client: Redis, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
-    ) -> list[Any]:
-        """Runs it once; the errors are the client's."""
-        answer: Any
-        try:
-            answer = await client.evalsha(self.sha, len(keys), *keys, *args)
-        except NoScriptError:  # so it has not run
-            answer = await client.eval(self.source, len(keys), *keys, *args)
-        assert isinstance(answer, list)
-        return answer
 
 
 @contextmanager

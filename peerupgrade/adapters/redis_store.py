@@ -150,9 +150,9 @@ class RedisStore:
         self._keys = Keys(cluster)
         self._min_replicas = min_replicas
         self._wait_ms = wait_ms
-        self._shared = StoreClient(link, single=False, timeout_s=timeout_s)
+        self._shared = StoreClient(link, timeout_s=timeout_s)
         # Its timeout leaves room for the WAIT.
-        self._writer = StoreClient(link, single=True, timeout_s=timeout_s + wait_ms / 1000)
+        self._writer = StoreClient(link, timeout_s=timeout_s + wait_ms / 1000)
         self._writing = asyncio.Lock()
         self._data = RedisData(link, cluster, timeout_s=timeout_s)
 
@@ -181,9 +181,11 @@ class RedisStore:
             ConfigError: the server will never answer as things are set.
         """
         with cancellable():
-            async with self._shared.use("read the history") as client:
-                entries: Any = await client.xrevrange(self._keys.history, count=count)
-        return [{"id": entry_id, **fields} for entry_id, fields in entries]
+            async with self._shared.use("read the history") as line:
+                entries = await line.ask(
+                    b"XREVRANGE", self._keys.history, b"+", b"-", b"COUNT", count
+                )
+        return [{"id": entry_id, **_map(flat)} for entry_id, flat in entries]
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -202,10 +204,10 @@ class RedisStore:
             names.append(keys.collections)
         elif isinstance(request, SaveStep):
             names.append(keys.steps)
-        ask = msgspec.json.encode(_arguments(request)).decode()
-        args = [keys.record_channel, keys.members_channel, ask]
-        async with on.use(_NAMES[type(request)].replace("_", " ")) as client:
-            return await _SCRIPTS[type(request)].run(client, names, args)
+        ask = msgspec.json.encode(_arguments(request))
+        args = (keys.record_channel, keys.members_channel, ask)
+        async with on.use(_NAMES[type(request)].replace("_", " ")) as line:
+            return await line.run(_SCRIPTS[type(request)], names, *args)
 
     async def _call_durably(self, request: Request) -> Reply:
         raw = await self._run(self._writer, request)
@@ -225,8 +227,8 @@ class RedisStore:
 
     async def _wait(self, replicas: int) -> int:
         """How many replicas have everything that was written on the writer's connection."""
-        async with self._writer.use("wait for the replicas") as client:
-            return int(await client.wait(replicas, self._wait_ms))
+        async with self._writer.use("wait for the replicas") as line:
+            return int(await line.ask(b"WAIT", replicas, self._wait_ms))
 
 
 def _arguments(request: Request) -> Mapping[str, object]:

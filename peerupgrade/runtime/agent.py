@@ -6,6 +6,7 @@ SIGTERM and SIGINT end it in order (a second one at once), SIGHUP reads the inst
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -111,6 +112,8 @@ class _Agent:
             if self._program is not None:
                 self._program.start(self._node, url)
                 stack.push_async_callback(self._program.stop)
+            # What is there now stays: to look through it all takes as long as a whole raise.
+            gc.freeze()
             running = asyncio.create_task(self._run_node())
             signalled = asyncio.create_task(self._signalled.wait())
             await asyncio.wait((running, signalled), return_when=asyncio.FIRST_COMPLETED)

@@ -30,7 +30,7 @@ async def examine(links: Sequence[RedisLink], store: Store) -> list[Finding]:
 async def _server(subject: str, link: RedisLink) -> list[Finding]:
     try:
         with redis_errors(link.url, "examine it"):
-            client = await link.connect(single=True)
+            client = await link.connect()
             try:
                 facts = await preflight(client)
             finally:

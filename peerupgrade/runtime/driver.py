@@ -68,6 +68,7 @@ from peerupgrade.ports import Bus, Clock, Disk, LockServer, Store, Transport
 from peerupgrade.runtime.guards import Guards
 from peerupgrade.runtime.health import Checks
 from peerupgrade.runtime.hooks import Hooks
+from peerupgrade.runtime.saver import SAVER
 from peerupgrade.runtime.steps import Steps
 from peerupgrade.runtime.turns import TurnSteps
 
@@ -137,7 +138,7 @@ class Driver:
         self._members_bus: asyncio.Task[None] | None = None
         self._steps: asyncio.Task[None] | None = None
         self._switching = asyncio.Lock()
-        self._saving = asyncio.Lock()
+        self._saving: asyncio.Future[None] | None = None  # until the last write has ended
         self._emitted: list[Emit] = []
         self.stopped = asyncio.Event()
         self.broken: BaseException | None = None  # what ended the node against its will
@@ -158,6 +159,8 @@ class Driver:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._saving is not None:
+            await self._saving  # the file must not be closed under a write
 
     def feed(self, event: Input) -> None:
         """Give the core one input, and carry its effects out."""
@@ -209,7 +212,7 @@ class Driver:
             case SetTimer():
                 self._set_timer(effect)
             case Remember(memory):
-                self._spawn(self._remember(memory))
+                self._remember(memory)
             case WatchMembers(on):
                 self._watch_members(on)
             case Switch() | Drain() | RunSteps() | StopSteps() | ConvertRecords():
@@ -277,15 +280,25 @@ class Driver:
         loop = asyncio.get_running_loop()
         self._timers[effect.timer] = loop.call_later(delay_s, self.feed, fired)
 
-    async def _remember(self, memory: Memory) -> None:
-        async with self._saving:  # in the order in which it was decided
-            try:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(None, self._ports.disk.save, memory)
-            except OSError as error:
-                self.feed(RememberFailed(error.strerror or str(error)))
-            else:
+    def _remember(self, memory: Memory) -> None:
+        loop = asyncio.get_running_loop()
+        self._saving = saving = loop.create_future()
+
+        def ended(error: Exception | None) -> None:
+            loop.call_soon_threadsafe(self._saved, memory, saving, error)
+
+        SAVER.do(partial(self._ports.disk.save, memory), ended)
+
+    def _saved(self, memory: Memory, saving: asyncio.Future[None], error: Exception | None) -> None:
+        saving.set_result(None)
+        match error:
+            case None:
                 self.feed(Remembered(memory))
+            case OSError():
+                self.feed(RememberFailed(error.strerror or str(error)))
+            case _:
+                self._break(error)
+                self._changed([])
 
     async def _switch(self, effect: Switch) -> None:
         async with self._switching:  # callbacks of two versions never run at the same time

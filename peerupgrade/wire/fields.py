@@ -42,8 +42,10 @@ _BY_TEXT: Mapping[type, Callable[[str], object]] = {
     Version: parse_version,
     Standing: Standing,
 }
-_HINTS: dict[type, Mapping[str, Any]] = {}  # finding them out takes long
-_READERS: dict[type, Mapping[str, Callable[[Any], object]]] = {}
+# Found out once, because every message is read by everyone.
+_READERS: dict[type, Mapping[str, tuple[Callable[[Any], object], bool]]] = {}
+_OUTLINES: dict[type, Mapping[str, str]] = {}
+_DECODER = msgspec.json.Decoder(_Fields)
 _HEARD: Mapping[str, type[Heard]] = {
     "record": RecordHeard,
     "member": MemberHeard,
@@ -119,7 +121,7 @@ def request_to_fields(request: Request) -> _Fields:
 def heard_from_text(text: str | bytes) -> Heard | None:
     """What a message on a channel says; None if it says nothing that is known here."""
     try:
-        fields = msgspec.json.decode(text, type=_Fields)
+        fields = _DECODER.decode(text)
         kind = _HEARD.get(str(fields.get("heard")))
         return None if kind is None else _from_fields(kind, fields)
     except (DataError, msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -133,11 +135,11 @@ def _flat(value: object) -> dict[str, str]:
 
 def _to_fields(value: object) -> _Fields:
     fields: _Fields = {}
-    for name, hint in _hints(type(value)).items():
+    for name, key_name in _outline(type(value)).items():
         item = getattr(value, name)
-        if Version in (hint, *get_args(hint)):
+        if key_name:
             fields[name] = item.text if item else ""
-            fields[f"{name}_key"] = item.key if item else ""
+            fields[key_name] = item.key if item else ""
         elif isinstance(item, _NESTED):
             fields[name] = _flat(item)
         else:
@@ -155,21 +157,33 @@ def _to_text(item: object) -> str:
             return str(item)
         case str():
             # The store takes UTF-8 only; names of files may hold half a surrogate pair.
-            return item.encode("utf-8", "replace").decode()
+            return str(item) if item.isascii() else item.encode("utf-8", "replace").decode()
         case _:
             return msgspec.json.encode(item).decode()
 
 
+def _outline(kind: type) -> Mapping[str, str]:
+    """The names of the fields, with the name of the version's key where it is a version."""
+    if kind not in _OUTLINES:
+        _OUTLINES[kind] = {
+            name: f"{name}_key" if Version in (hint, *get_args(hint)) else ""
+            for name, hint in get_type_hints(kind).items()
+        }
+    return _OUTLINES[kind]
+
+
 def _from_fields(kind: type[_T], fields: Mapping[str, Any]) -> _T:
     values: dict[str, object] = {}
-    for name, read in _readers(kind).items():
-        if name not in fields:
+    for name, (read, optional) in _readers(kind).items():
+        text = fields.get(name)
+        if text is None:
             continue
         try:
-            values[name] = read(fields[name])
-        except (ValueError, VersionError, msgspec.MsgspecError, RecursionError) as error:
+            values[name] = None if optional and text == "" else read(text)
+        # A map where there should be text is a TypeError.
+        except (ValueError, TypeError, VersionError, msgspec.MsgspecError, RecursionError) as error:
             raise DataError(
-                f"field {name!r} of a {kind.__name__} cannot be read, it is {fields[name]!r:.200}",
+                f"field {name!r} of a {kind.__name__} cannot be read, it is {text!r:.200}",
                 hint=_HINT,
             ) from error
     try:
@@ -178,53 +192,38 @@ def _from_fields(kind: type[_T], fields: Mapping[str, Any]) -> _T:
         raise DataError(f"a {kind.__name__} cannot be read ({error})", hint=_HINT) from error
 
 
-def _reader(hint: Any) -> Callable[[Any], object]:
-    """What reads the text of one field; every message is read by everyone, so it is made once."""
+def _readers(kind: type) -> Mapping[str, tuple[Callable[[Any], object], bool]]:
+    """What reads the text of each field, and whether it may be absent: ""."""
+    if kind not in _READERS:
+        _READERS[kind] = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+    return _READERS[kind]
+
+
+def _reader(hint: Any) -> tuple[Callable[[Any], object], bool]:
     optional = type(None) in get_args(hint)
     kind = next(arg for arg in get_args(hint) if arg is not type(None)) if optional else hint
+    return _reader_of(kind), optional
+
+
+def _reader_of(kind: Any) -> Callable[[Any], object]:
     if kind in _NESTED:
-        read: Callable[[Any], object] = partial(_read_nested, kind)
-    elif kind is str:
-        read = _as_text
-    elif kind in _BY_TEXT:
-        read = partial(_read_text, _BY_TEXT[kind])
-    else:
-        # The scripts write numbers as text, because their own numbers are not exact.
-        decoder = msgspec.json.Decoder(kind, strict=False)
-        read = partial(_read_text, decoder.decode)
-    return partial(_read_optional, read) if optional else read
+        return partial(_read_nested, kind)
+    if kind is str:
+        return _as_text
+    # The scripts write numbers as text, because their own numbers are not exact.
+    return _BY_TEXT.get(kind) or msgspec.json.Decoder(kind, strict=False).decode
 
 
-def _read_optional(read: Callable[[Any], object], text: Any) -> object:
-    return None if text == "" else read(text)
-
-
-def _read_nested(kind: type, text: Any) -> object:
-    if not isinstance(text, Mapping):
-        raise ValueError(f"{text!r:.200} is not a map")  # noqa: TRY004 - the same
-    return _from_fields(kind, text)
-
-
-def _read_text(read: Callable[[str], object], text: Any) -> object:
-    return read(_as_text(text))
+def _read_nested(kind: type, fields: Any) -> object:
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"{fields!r:.200} is not a map")  # noqa: TRY004 - the same
+    return _from_fields(kind, fields)
 
 
 def _as_text(text: Any) -> str:
     if not isinstance(text, str):
         raise ValueError(f"{text!r:.200} is not text")  # noqa: TRY004 - it is data, no argument
     return text
-
-
-def _readers(kind: type) -> Mapping[str, Callable[[Any], object]]:
-    if kind not in _READERS:
-        _READERS[kind] = {name: _reader(hint) for name, hint in _hints(kind).items()}
-    return _READERS[kind]
-
-
-def _hints(kind: type) -> Mapping[str, Any]:
-    if kind not in _HINTS:
-        _HINTS[kind] = get_type_hints(kind)
-    return _HINTS[kind]
 
 
 # --- a node's memory, as bytes --------------------------------------------------------------------

@@ -56,7 +56,7 @@ async def test_a_master_that_was_stopped_past_its_ttl_writes_nothing_when_it_wak
 
 async def test_all_nodes_switch_although_pubsub_is_killed_at_the_broadcast(cluster, server):
     nodes = await cluster.form("1.0", "a", "b", "c", "d")
-    client = await cluster.store._link.connect(single=False)
+    client = await cluster.store._link.connect()
     try:
         for version in ("2.0", "3.0", "4.0"):
             for node in nodes:

@@ -11,6 +11,7 @@ import pytest
 from peerupgrade.adapters.embedded import EmbeddedServer
 from peerupgrade.adapters.memory import MemoryCluster
 from peerupgrade.adapters.redis_bus import RedisBus
+from peerupgrade.adapters.redis_line import Line
 from peerupgrade.adapters.redis_link import RedisLink, parse_store_url
 from peerupgrade.adapters.redis_scripts import Keys
 from peerupgrade.core.requests import Beat, Freed, Init, Subscribed
@@ -46,7 +47,7 @@ async def until(heard, *wanted, within_s=10.0):
 
 @contextlib.asynccontextmanager
 async def raw_client(server, name):
-    client = await link_to(server, name).connect(single=False)
+    client = await link_to(server, name).connect()
     try:
         yield client
     finally:
@@ -70,13 +71,11 @@ async def test_hears_one_channel_in_order(server, name):
         await until(record, Subscribed())
         await until(members, Subscribed())
         beats = [Beat(number, 0, 0, 0, 0) for number in range(200)]
-        async with raw.pipeline(transaction=False) as many:  # so that they come in few pieces
-            for beat in beats:
-                text = f'{{"heard":"beat","epoch":"{beat.epoch}","record_epoch":"0","revision":"0"'
-                text += ',"members_revision":"0","ttl_ms":"0"}'
-                many.publish(keys.record_channel, text)
-            await many.execute()
-        await raw.publish(keys.members_channel, FREED)
+        line, rest = Line(raw, 5.0), '"record_epoch":"0","revision":"0","members_revision":"0"'
+        texts = [f'{{"heard":"beat","epoch":"{beat.epoch}",{rest},"ttl_ms":"0"}}' for beat in beats]
+        # All at once, so that they come in few pieces.
+        await asyncio.gather(*(line.ask("PUBLISH", keys.record_channel, one) for one in texts))
+        await line.ask("PUBLISH", keys.members_channel, FREED)
         await until(record, Subscribed(), *beats)
         await until(members, Subscribed(), Freed())
 

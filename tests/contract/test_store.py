@@ -173,7 +173,7 @@ class RedisSide:
         self.marks = itertools.count(10**9)
 
     async def start(self):
-        self.raw = await self.link.connect(single=True)
+        self.raw = await self.link.connect()
 
     async def published(self):
         """Everything that came before a message of our own."""

@@ -63,7 +63,7 @@ async def store_of(url, name, **options):
 
 @contextlib.asynccontextmanager
 async def raw_client(url, name):
-    client = await link_to(url, name).connect(single=True)
+    client = await link_to(url, name).connect()
     try:
         yield client
     finally:

@@ -186,21 +186,21 @@ async def test_a_connection_that_breaks_is_one_error_for_everything_under_way_on
     notes = node.collection("notes")
     await notes.put("k", "text")
     lane = node._ports.store._data._lanes[0].client
-    async with lane.use("wait") as client:
+    async with lane.use("wait") as line:
         waiting = asyncio.create_task(lane_read(lane))
         await asyncio.sleep(0.05)
         with pytest.raises(UnavailableError):
             async with lane.use("fail"):
                 raise ConnectionError("broken")
-        assert await client.ping()  # it is closed only after the last
+        assert await line.ask("PING")  # it is closed only after the last
         assert await waiting is None
     assert lane._shared is None
     assert (await notes.get("k")).value == "text"
 
 
 async def lane_read(lane):
-    async with lane.use("read") as client:
-        return await client.blpop(["nothing"], timeout=0.2)
+    async with lane.use("read") as line:
+        return await line.ask("BLPOP", "nothing", "0.2")
 
 
 async def test_reading_through_a_node_that_has_ended_says_so(cluster):
