@@ -324,13 +324,13 @@ def _print(answer: Json) -> None:
     print_pairs(_pairs(answer))
     rollout = answer["rollout"]
     if rollout is not None:
-        _print_members(rollout)
+        _print_members(rollout, answer["now_ms"])
     for blocker in answer["blockers"]:
         print()
         print_blocker(blocker, answer["now_ms"])
 
 
-def _print_members(rollout: Json) -> None:
+def _print_members(rollout: Json, now_ms: int) -> None:
     print()
     print_table(
         ("NODE", "ZONE", "INSTALLED", "STANDING", "STATE", "STEP", "NOTE"),
@@ -342,7 +342,7 @@ def _print_members(rollout: Json) -> None:
                 one["standing"],
                 one["state"],
                 _doing(one) if one["state"] == "turn" else "",
-                one["note"] or _ails(one["health"], answer["now_ms"]),
+                one["note"] or _ails(one["health"], now_ms),
             )
             for one in rollout["members"]
         ),
