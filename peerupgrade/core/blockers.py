@@ -395,7 +395,8 @@ def _stays_blocker(record: ClusterRecord) -> Blocker:
             Code.ROLLBACK,
             "",
             rollout.started_at_ms,
-            f"{', '.join(rollout.returning)} returns to what it had, and the acting version stays",
+            f"{', '.join(rollout.returning)} shall have what was there before, and the acting"
+            " version stays until the rollout has ended",
             f"wait until it has; or: peerupgrade upgrade skip {rollout.returning[0]}",
         )
     if not rollout.rollback:

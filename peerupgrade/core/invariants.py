@@ -305,11 +305,14 @@ def drained_first(node_id: str, member: Member | None, *, operates: bool) -> str
 
 
 def rollout_keeps(before: ClusterRecord | None, after: Version | None) -> str | None:
-    """S21: no raise while a rollout goes back, or before it has baked. `before`: just before."""
+    """S21: no raise while a rollout, or a member of it, goes back, or before it has baked.
+
+    `before`: just before.
+    """
     rollout = before.rollout if before is not None else None
     if before is None or rollout is None or before.acting is None or before.acting == after:
         return None
-    if rollout.rollback or rollout.strategy.bake_ms:
+    if rollout.rollback or rollout.returning or rollout.strategy.bake_ms:
         return f"S21: raised to {after}, and the rollout to {rollout.version} goes back or bakes"
     return None
 

@@ -160,7 +160,8 @@ class Rollout:
         turns: that are under way.
         skipped: members that keep what they have.
         failed: those of them that it has left out by itself, since somebody last resumed it.
-        returning: those of them that return to what they had, because they became unhealthy.
+        returning: those of them that return to what they had, because they became unhealthy; until
+            it ends the acting version does not rise.
         pause: no turn begins; those under way go on.
         aborted: 1: no turn begins any more, and it ends with those under way.
         rollback: 1: every member that got the version in it returns to what it had; until it ends

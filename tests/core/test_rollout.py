@@ -6,6 +6,7 @@ import pytest
 
 from peerupgrade.core.acting import StepName
 from peerupgrade.core.blockers import Code, raise_blockers
+from peerupgrade.core.invariants import rollout_keeps
 from peerupgrade.core.ledger import whole_ledger
 from peerupgrade.core.record import (
     Health,
@@ -871,7 +872,7 @@ def test_the_version_does_not_rise_while_a_member_returns():
     shown = view(brought("a"), brought("b"), rollout=rollout(returning=("b",), skipped=("b",)))
     (found,) = raise_blockers(shown, NOW_MS)
     assert (found.code, found.remedy.endswith("skip b")) == (Code.ROLLBACK, True)
-    assert "b returns to what it had" in found.evidence
+    assert "b shall have what was there before" in found.evidence
 
 
 @pytest.mark.parametrize("changes", [{"rollback": 1}, {"returning": ("a",), "skipped": ("a",)}])
@@ -893,9 +894,16 @@ def test_a_turn_back_to_a_version_that_the_cluster_has_left_behind_is_given_up()
     assert "the cluster acts at 2.0" in step.inputs
 
 
-@pytest.mark.parametrize(
-    "changes", [{"bake_ms": 1}, {"rollback": 1}, {"returning": ("a",), "skipped": ("a",)}]
-)
+_FORBIDS_A_RAISE = [{"bake_ms": 1}, {"rollback": 1}, {"returning": ("a",), "skipped": ("a",)}]
+
+
+@pytest.mark.parametrize("changes", _FORBIDS_A_RAISE)
+def test_a_raise_that_a_rollout_forbids_is_a_violation(changes):
+    assert rollout_keeps(record(rollout=rollout(**changes)), V("2.0")).startswith("S21")
+    assert rollout_keeps(record(rollout=rollout()), V("2.0")) is None
+
+
+@pytest.mark.parametrize("changes", _FORBIDS_A_RAISE)
 def test_the_store_takes_no_raise_that_a_rollout_forbids(changes):
     """As it takes none against a hold, whatever the master thinks."""
     kept = record(rollout=rollout(**changes))

@@ -2,9 +2,12 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from peerupgrade.core.effects import Memory, Remember
+from peerupgrade.runtime.driver import Driver, Ports
 from peerupgrade.runtime.saver import Saver
 
 pytestmark = pytest.mark.asyncio
@@ -64,3 +67,40 @@ async def test_a_loop_that_is_closed_by_then_ends_nothing():
     saver = Saver()
     await asyncio.to_thread(_told_nobody, saver)
     assert await done(saver, lambda: None) is None
+
+
+class _SlowDisk:
+    """A disk that hangs until somebody mends it."""
+
+    def __init__(self):
+        self.begun, self.mended, self.saved = threading.Event(), threading.Event(), False
+
+    def save(self, memory):
+        del memory
+        self.begun.set()
+        self.mended.wait(5)
+        self.saved = True
+
+
+class _Quiet:
+    """A core that has one thing to remember, and nothing else to say."""
+
+    def handle(self, now, event):
+        del now
+        return [Remember(Memory())] if event is None else []
+
+
+async def test_a_driver_that_is_closed_has_written_everything():
+    disk = _SlowDisk()
+    clock = SimpleNamespace(now_s=lambda: 0.0)
+    ports = Ports(None, (), None, disk, clock)
+    program = SimpleNamespace(hooks=None)
+    driver = Driver(_Quiet(), ports, program, None, lambda _: None)
+    driver.feed(None)
+    assert await asyncio.to_thread(disk.begun.wait, 5)
+    closing = asyncio.create_task(driver.close())
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    disk.mended.set()
+    await asyncio.wait_for(closing, 5)
+    assert disk.saved
