@@ -73,7 +73,7 @@ class Timer(StrEnum):
     HAND_ON = "hand_on"
     SECOND_WAY = "second_way"
     HEALTH = "health"
-    HEALED = "healed"
+    TURN = "turn"
 
 
 # --- effects --------------------------------------------------------------------------------------

@@ -186,8 +186,11 @@ def _drained(snapshot: Snapshot) -> Iterator[Blocker]:
         why = f": {work.note}" if work.note else ""
         mend = "mend its program: it is undrained by itself once that is healthy"
         if work.step is TurnStep.UNDRAIN:
-            why = f": undrain did not get through{why}"
-            mend = f"mend what it reports, then start the agent of {name} again: it undrains"
+            why = f": undrain did not get through, attempt {work.attempt}{why}"
+            mend = (
+                "mend what it reports: undrain is tried again by itself, within 5 min, or at once"
+                f" if the agent of {name} is started again"
+            )
         yield Blocker(
             Code.DRAINED,
             name,

@@ -289,7 +289,7 @@ class Node:
                 return self.mastership.round_over(now)
             case Timer.EXTEND:
                 return self.mastership.extend(now)
-            case Timer.STEP_DOWN | Timer.LEASE | Timer.HEALED:
+            case Timer.STEP_DOWN | Timer.LEASE | Timer.TURN:
                 return []  # `handle` looks at the clock anyway
             case Timer.HEALTH:
                 return self.prober.look()

@@ -233,8 +233,8 @@ def drained(snapshot: Snapshot) -> list[Member]:
 
 
 def is_drained(member: Member) -> bool:
-    """Its turn is over, and it has not been undrained."""
-    return member.work is not None and member.work.state is WorkState.DRAINED
+    """It has not been undrained since a turn began, be that over or not."""
+    return member.work is not None and member.work.state is not WorkState.ENDED
 
 
 def _left_out(snapshot: Snapshot) -> set[str]:

@@ -13,7 +13,7 @@ it has returned only once that is healthy.
 
 A turn that was given up is over although the program is not healthy, or cannot be undrained. Then
 the member stays drained, and says so: it is undrained once the program is healthy. What failed is
-done again by the next process, since somebody has started that.
+done again after a pause that grows, and at once by the next process, since somebody has started it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from peerupgrade.core.versions import Version, parse_version
 _ORDER = tuple(TurnStep)
 _NOTE_CHARS_MAX = 500
 _OVER = (TurnStep.RETURN, TurnStep.UNDRAIN)
+_UNDRAIN_AGAIN_S = (5.0, 300.0)
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class Walker:
     _turn: Turn | None = None
     _own: tuple[str, TurnStep, int] | None = None  # the step that this process has begun itself
     _running: Order | None = None
-    _heals_until_s: float | None = None  # once it waits for its program to be healthy
+    _waits_until_s: float | None = None  # for its program to be healthy, or to try again
     _returned_at: tuple[object, ...] | None = None  # as things were when it asked to come back
 
     def follow(self, now: float) -> list[Effect]:
@@ -60,7 +61,7 @@ class Walker:
             return []
         work, turn = membership.memory.work, self._turn
         if work is None or work.over:
-            return self._begin(turn, work)
+            return self._begin(now, turn, work)
         given_up = self._given_up(work)
         if work.state in (WorkState.FAILED, WorkState.UNKNOWN):
             if given_up:
@@ -100,10 +101,10 @@ class Walker:
 
     # --- the beginning ----------------------------------------------------------------------------
 
-    def _begin(self, turn: Turn | None, last: Work | None) -> list[Effect]:
+    def _begin(self, now: float, turn: Turn | None, last: Work | None) -> list[Effect]:
         drained = last if last is not None and last.state is WorkState.DRAINED else None
         if turn is None or (last is not None and last.turn == turn.id):
-            return self._undrain(drained) if drained is not None else []
+            return self._undrain(now, drained) if drained is not None else []
         membership, record = self.membership, self.membership.memory.record
         work = Work(turn.id, turn.version, str(membership.config.installed), attempt=turn.attempt)
         if turn.given_up or self._is_installed(work):
@@ -117,13 +118,17 @@ class Walker:
             return []
         return [Emit("turn", f"from {work.before} to {work.version}"), *self._save(work)]
 
-    def _undrain(self, drained: Work) -> list[Effect]:
-        """Out of its turn: where it failed in this process already, nothing has changed since."""
-        failed = drained.step is TurnStep.UNDRAIN
+    def _undrain(self, now: float, drained: Work) -> list[Effect]:
+        """Out of its turn nobody can ask for what failed to be done again."""
         if self.membership.operating is None or not is_healthy(self.membership.health):
             return []
+        failed = drained.step is TurnStep.UNDRAIN
         if failed and self._own == _key(drained):
-            return []
+            if self._waits_until_s is None:
+                low, high = _UNDRAIN_AGAIN_S
+                return self._wait_until(now + min(high, low * 2 ** min(drained.attempt - 1, 10)))
+            if now < self._waits_until_s:
+                return []
         attempt = drained.attempt + failed
         again = replace(drained, step=TurnStep.UNDRAIN, attempt=attempt, note="")
         return self._save(self._beginning(again))
@@ -174,13 +179,16 @@ class Walker:
         note = f"its probes fail: {health.note}" if health.note else "its probes say nothing yet"
         if given_up and health.state is HealthState.UNHEALTHY:
             return self._save(replace(work, state=WorkState.DRAINED, note=note))
-        if self._heals_until_s is None:
-            self._heals_until_s = now + probing.wait_s
-            return [self.prober.timers.set(Timer.HEALED, self._heals_until_s)]
-        if now < self._heals_until_s:
+        if self._waits_until_s is None:
+            return self._wait_until(now + probing.wait_s)
+        if now < self._waits_until_s:
             return []
         note = f"not healthy within {probing.wait_s:g} s, {note}"
         return self._save(replace(work, state=WorkState.FAILED, note=note))
+
+    def _wait_until(self, at_s: float) -> list[Effect]:
+        self._waits_until_s = at_s
+        return [self.prober.timers.set(Timer.TURN, at_s)]
 
     def ended(self, now: float, order: Order, outcome: StepOutcome, note: str) -> list[Effect]:
         """A step has run, or somebody has looked whether it had."""
@@ -229,7 +237,7 @@ class Walker:
         return self._save(replace(work, step=step, state=WorkState.RUNS))
 
     def _save(self, work: Work) -> list[Effect]:
-        self._own, self._returned_at, self._heals_until_s = _key(work), None, None
+        self._own, self._returned_at, self._waits_until_s = _key(work), None, None
         comes_back = work.step is TurnStep.RETURN and work.state is WorkState.RUNS
         begun = self.prober.begin() if comes_back else []  # the program may be another one now
         return [*begun, *self.membership.remember_work(work)]

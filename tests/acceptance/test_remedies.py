@@ -592,14 +592,17 @@ async def test_step_unknown(walk, command):
 
 
 @walks(Code.DRAINED)
-async def test_drained_because_its_undrain_failed(walk):
+@pytest.mark.parametrize("how", ["mend", "start"])
+async def test_drained_because_its_undrain_failed(walk, how):
     program = Turns("undrain", RuntimeError("no answer"))
     await rolls(walk, "--failures", "1", b=program)
-    remedy = ("mend what it reports", "start the agent of b again")
+    remedy = ("mend what it reports: undrain is tried again by itself", "the agent of b is started")
     assert "no answer" in (await walk.blocked(Code.DRAINED, "b", *remedy)).evidence
-    await walk.crash("b")
+    if how == "start":
+        await walk.crash("b")
     program.mended.set()
-    await walk.start("b", "2.0", program.register, gossip="")
+    if how == "start":
+        await walk.start("b", "2.0", program.register, gossip="")
     await walk.freed(Code.DRAINED, "b")
     await walk.freed(Code.ROLLOUT)
 

@@ -88,10 +88,12 @@ async def test_a_plan_is_no_go_while_a_node_does_not_answer(agents):
 
     async def refused():
         code, plan, _ = await agents.ask("a", "upgrade", "plan", "2.0")
-        return code == ExitCode.NOT_SETTLED and plan
+        if code != ExitCode.NOT_SETTLED:
+            return None
+        named = [(one["code"], one["subject"]) for one in plan["in_the_way"]]
+        return plan if named == [("unresponsive", "c")] else None  # c may have been the master
 
     plan = await eventually(refused)
-    assert [(one["code"], one["subject"]) for one in plan["in_the_way"]] == [("unresponsive", "c")]
     assert [one["answers"] for one in plan["order"] if one["name"] == "c"] == [False]
     agents.signal("c", signal.SIGCONT)
 

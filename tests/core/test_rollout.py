@@ -588,14 +588,15 @@ def test_whoever_stayed_drained_is_named_with_or_without_a_rollout(step):
             if one.code is Code.DRAINED
         ]
         assert (told.subject, "503" in told.evidence) == ("a", True)
-        again = "start the agent of a again" in told.remedy
+        again = "tried again by itself" in told.remedy
         assert again == (step is TurnStep.UNDRAIN)
     in_turn = rollout(turn(given_up=1))
     assert Code.DRAINED not in codes(view(left, rollout=in_turn))
 
 
-def test_whoever_stayed_drained_counts_as_down_unless_somebody_left_it_out():
-    left = member("a", "1.0", work=at(TurnStep.UNDRAIN, WorkState.DRAINED))
+@pytest.mark.parametrize("state", [WorkState.DRAINED, WorkState.RUNS, WorkState.FAILED])
+def test_whoever_stayed_drained_counts_as_down_unless_somebody_left_it_out(state):
+    left = member("a", "1.0", work=at(TurnStep.UNDRAIN, state))
     members = (left, member("b"), member("c"))
     by_itself = rollout(skipped=("a",), failed=("a",), failures=1)
     assert next_member(view(*members, rollout=by_itself), NOW_MS) is None

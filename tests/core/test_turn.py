@@ -190,14 +190,35 @@ def test_nobody_is_undrained_before_it_operates():
     assert made.follow(1.0) == []
 
 
-def test_an_undrain_that_failed_in_a_turn_that_is_over_is_done_again_by_the_next_process():
-    failed = replace(BACK, step=TurnStep.UNDRAIN, state=WorkState.FAILED, note="no answer")
-    made = walker(Memory("t", record=GIVEN, work=failed), seen=OVER)
+UNDRAIN_FAILED = replace(BACK, step=TurnStep.UNDRAIN, state=WorkState.FAILED, note="no answer")
+
+
+def test_an_undrain_that_failed_in_a_turn_that_is_over_is_done_again_after_pauses_that_grow():
+    made = walker(Memory("t", record=GIVEN, work=UNDRAIN_FAILED), seen=OVER)
+    now, pauses = 0.0, []
+    for attempt in range(1, 10):
+        (remember,) = made.follow(now)
+        work = remember.memory.work
+        assert (work.state, work.attempt) == (WorkState.DRAINED, attempt)
+        made.membership.remembered(now, remember.memory)
+        (timer,) = made.follow(now)
+        assert made.follow(timer.at_s - 0.1) == []
+        pauses.append(timer.at_s - now)
+        now = timer.at_s
+        (remember,) = made.follow(now)
+        made.membership.remembered(now, remember.memory)
+        (run,) = made.follow(now)
+        assert (run.order.work.attempt, run.order.look) == (attempt + 1, False)
+        (_, remember) = made.ended(now, run.order, StepOutcome.FAILED, "no answer")
+        made.membership.remembered(now, remember.memory)
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_an_undrain_that_failed_in_a_turn_that_is_over_is_done_again_at_once_by_the_next_process():
+    made = walker(Memory("t", record=GIVEN, work=UNDRAIN_FAILED), seen=OVER)
     (remember,) = made.follow(0.0)
     drained = remember.memory.work
-    assert drained == replace(failed, state=WorkState.DRAINED)
-    made.membership.remembered(0.0, remember.memory)
-    assert made.follow(1.0) == []  # not over and over
+    assert drained == replace(UNDRAIN_FAILED, state=WorkState.DRAINED)
     (remember,) = walker(Memory("t", record=GIVEN, work=drained), seen=OVER).follow(0.0)
     again = remember.memory.work
     assert (again.step, again.state, again.attempt) == (TurnStep.UNDRAIN, WorkState.RUNS, 2)
