@@ -96,9 +96,14 @@ async def test_an_upgrade_converts_every_record(cluster):
 
 async def test_an_agent_is_master_and_another_node_converts(cluster):
     node = await cluster.start("a", "1.0", register_1)
-    agent = await cluster.start("agent", "2.0", lock_ttl_s=10.0)  # it is master until the end
+    agent = await cluster.start("agent", "2.0", lock_ttl_s=10.0)
     await node.collection("notes").put("k", "text")
     await cluster.stop("a")
+
+    async def is_master():
+        return agent.status().epoch > 0
+
+    await cluster.until(is_master)  # and so it is until the end
     node = await cluster.start("a", "2.0", register_2)
     await cluster.data_is("2.0")
     assert agent.status().epoch > 0

@@ -219,7 +219,7 @@ MUTANTS = [
         "turn drained",
         "a member that was left out stays drained although it is healthy again",
         TURN,
-        "            return self._undrain(drained) if drained is not None else []",
+        "            return self._undrain(now, drained) if drained is not None else []",
         "            return []",
     ),
     Mutant(
@@ -228,6 +228,20 @@ MUTANTS = [
         TURN,
         "        if failed and self._own == _key(drained):",
         "        if False:",
+    ),
+    Mutant(
+        "turn never again",
+        "an undrain that failed in a turn that is over is never done again",
+        TURN,
+        "            if now < self._waits_until_s:\n                return []\n        attempt",
+        "            return []\n        attempt",
+    ),
+    Mutant(
+        "turn undraining",
+        "the next one is taken down while one that failed is undrained again",
+        ROLLOUT,
+        "member.work.state is not WorkState.ENDED",
+        "member.work.state is WorkState.DRAINED",
     ),
     Mutant(
         "turn down",
