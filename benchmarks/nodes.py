@@ -208,7 +208,8 @@ class Worker:
             await asyncio.gather(*(self._begin(self._nodes[name], whole) for name in some))
             if not at_once:
                 await _until_all(lambda notes: bool(notes.admitted_s), some)
-        gc.freeze()  # as an agent does
+        if not gc.get_freeze_count():  # once, as an agent does: what has ended since is garbage
+            gc.freeze()
         return os.getpid()
 
     def _told_to_end(self) -> None:
