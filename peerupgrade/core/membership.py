@@ -294,15 +294,17 @@ class Membership:
         self._admit_again, self._tried = True, _NEVER
         if self.state is NodeState.REFUSED:
             self.state, self.refusal = NodeState.SUSPENDED, None
-        record = self.memory.record
-        unable = self._unable(record) if record is not None and self.operating else ""
+        record, operates = self.memory.record, self.operating or self._switching
+        unable = self._unable(record) if record is not None and operates else ""
         if supports_less and not unable:  # R20: the cluster may have gone back, unheard of here
             unable = f"it supports nothing below {lowest} any more, and asks the store first"
         back_from = record.downgraded_from if record is not None else None
         if back_from is not None and installed < back_from and not unable:  # some may operate there
             unable = f"not all have confirmed the downgrade from {back_from} here"
-        effects = self._suspend(NodeState.SUSPENDED, unable) if unable else []
-        return effects + self.step(now)
+        if not unable:
+            return self.step(now)
+        self._switching = None  # it would operate as the software that was there before may
+        return self._suspend(NodeState.SUSPENDED, unable) + self.step(now)
 
     def set_away(self, now: float, away: bool) -> list[Effect]:
         """R26: not serving, while software is replaced."""
@@ -788,6 +790,8 @@ class Membership:
             return []
         if self._wanted is not None:
             return []  # something newer is on its way to the disk
+        if self._admit_again and self.operating is None:
+            return []  # R20: it asks the store first
         unable = self._unable(record)
         if unable:
             return self._suspend(NodeState.SUSPENDED, unable)

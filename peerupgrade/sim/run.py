@@ -99,6 +99,7 @@ def _converge(world: World) -> str:
 def _heal(world: World) -> None:
     """The faults stop."""
     world.tell("the faults stop")
+    world.healed = True
     world.network.calm()
     world.traps.clear()
     for orchestrator in world.orchestrators.values():

@@ -173,6 +173,7 @@ class World:
     tracing: bool = False
     versions: list[Version] = field(init=False)
     bad_release: Version | None = None  # programs that have it are not well
+    healed: bool = False  # the faults have stopped
 
     def __post_init__(self) -> None:
         self.store = SimStore(self.config.with_replica)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from peerupgrade.core.effects import (
     CallStore,
     HeardOn,
@@ -165,6 +167,26 @@ def test_other_software_that_cannot_act_as_the_cluster_does_stops_at_once():
     assert bench.operated == ["1.0", None]
     bench.settle()
     assert bench.store.members["a"].standing is Standing.STANDBY
+
+
+@pytest.mark.parametrize("lowest", ["0.5", "2.0"])
+def test_callbacks_under_way_do_not_end_in_a_version_for_other_software(lowest):
+    bench = Bench(formed(), installed="1.0").start()
+    bench.feed(bench.ask()).feed(bench.ask()).save()
+    bench.feed(InstalledChanged(V("3.0"), V(lowest)))
+    bench.switch()
+    assert bench.operated == []
+    bench.settle()
+    assert bench.operated == (["1.0"] if lowest == "0.5" else [])
+
+
+def test_software_that_supports_less_does_not_begin_by_a_broadcast_before_the_store_has_answered():
+    bench = operating()
+    bench.feed(InstalledChanged(V("3.0"), V("0.5")))
+    bench.feed(HeardOn(commit(bench.store, "2.0"))).save()
+    assert bench.waiting(Switch) == []
+    bench.settle()
+    assert bench.operated == ["1.0", None, "2.0"]
 
 
 def test_an_admission_with_older_versions_does_not_answer_for_newer_ones():

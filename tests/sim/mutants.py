@@ -104,6 +104,20 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
+        "R20e",
+        "callbacks that were under way end in a version for which other software is there",
+        MEMBERSHIP,
+        "        self._switching = None  # it would operate",
+        "        # it would operate",
+    ),
+    Mutant(
+        "R20f",
+        "software that supports less begins by a broadcast before the store has said that it may",
+        MEMBERSHIP,
+        "        if self._admit_again and self.operating is None:",
+        "        if False:",
+    ),
+    Mutant(
         "R22d",
         "after a downgrade nothing keeps the acting version from rising again",
         DOWNGRADE,

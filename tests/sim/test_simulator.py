@@ -52,6 +52,7 @@ def test_shrinking_leaves_what_matters(monkeypatch):
         (8021, "a node of another generation went on by an old word of this store's"),
         (9042, "a script stopped a process whose name another one had"),
         (8392, "the same, and the version rose past it"),
+        (303216, "callbacks under way ended in a version that other software does not support"),
         (20341, "older software was admitted before all had switched in a downgrade"),
     ],
 )

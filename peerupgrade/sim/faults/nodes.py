@@ -8,6 +8,7 @@ from peerupgrade.sim.faults.hand import Hand
 from peerupgrade.sim.world import Machine, Trap
 
 _PAUSES_S = (0.2, 1.0, 4.0, 12.0, 25.0)
+_HEALED_PAUSE_S_MAX = 4.0  # longer than a mastership, and some of them leave time to converge
 # What is rarely come by is armed more often, so that somebody meets it. The first word counts.
 _RARE = {
     "retreats": 40,
@@ -84,7 +85,10 @@ def arm_at(hand: Hand, point: str) -> bool:
         actions.append("fail")
     if " commit " in point:
         actions.append("hold")
-    hand.world.traps[point] = Trap(hand.rng.choice(actions), hand.rng.choice(_PAUSES_S))
+    action, pause_s = hand.rng.choice(actions), hand.rng.choice(_PAUSES_S)
+    if hand.world.healed:  # whoever asks for something again and again still meets crash points
+        pause_s = min(pause_s, _HEALED_PAUSE_S_MAX)
+    hand.world.traps[point] = Trap(action, pause_s)
     return True
 
 
