@@ -181,7 +181,7 @@ class Checker:
         match what:
             case Said(machine, Operate(version)) if version is not None:
                 self._operates(machine, version)
-            case Said(machine, Operate(None)) if _leaves(machine):
+            case Said(machine, Operate(None)) if _leaves(machine) and self._allowed(world, machine):
                 self._taken_down(machine)
             case TakenDown(machine) if _is_member(world, machine):
                 self._taken_down(machine)
@@ -290,6 +290,11 @@ class Checker:
         self.remembering.add(machine.name)
         self.taken_down.discard(machine.name)
 
+    def _allowed(self, world: World, machine: Machine) -> bool:
+        """By a slot; False once the store has forgotten that, so that it can give another one."""
+        forgotten = self.lost and _forgets_slots(world)
+        return not forgotten or machine.name in world.store.state.slots
+
     def _taken_down(self, machine: Machine) -> None:
         self.taken_down.add(machine.name)
         hold(within_budget(self.taken_down, BUDGET))
@@ -326,8 +331,8 @@ class Checker:
         if highest is not None and (acting is None or acting < highest):
             self._exercise("S10")
         self.remembering.clear()
-        if not world.store.with_replica or world.store.state.record is None:
-            self.taken_down &= set(world.store.state.slots)  # a single server forgets slots, too
+        if _forgets_slots(world):
+            self.taken_down &= set(world.store.state.slots)
         self.notes.forget(world.store)
         self.steps = dict(world.store.state.steps)
         self.newest_epoch = record.epoch if record is not None else 0
@@ -372,6 +377,12 @@ class Checker:
                 self.taken_down.discard(name)
             case SetHold() | ReleaseHold(), _:
                 self._hold_stored(store, request, reply)
+            case (Admit(id=name), Admitted(incarnation=incarnation)) | (
+                Attach(member=Member(id=name)),
+                Attached(incarnation=incarnation),
+            ) if store is not world.store:  # an old primary that is given up: nobody hears of it
+                self.members[name] = incarnation
+                self.forgotten.setdefault((name, incarnation), self.losses)
             case _:
                 self._membership_stored(store, request, reply)
 
@@ -575,6 +586,11 @@ def _is_member(world: World, machine: Machine) -> bool:
     if machine.node is None or member is None:
         return False
     return machine.node.membership.memory.token == member.token
+
+
+def _forgets_slots(world: World) -> bool:
+    """When it loses writes: a replica has all of them, unless the store was wiped."""
+    return not world.store.with_replica or world.store.state.record is None
 
 
 def _leaves(machine: Machine) -> bool:

@@ -109,7 +109,7 @@ class Network:
     ) -> None:
         """The same for whoever asks. A time-out is an answer, too."""
         link, store = machine.link, self._store_of(machine)
-        answer = _once(machine, answered)
+        answer, process = _once(machine, answered), store.process
 
         def arrive() -> None:
             if not store.up:
@@ -118,7 +118,11 @@ class Network:
             if not link.answers_cut and not self._lost():
                 self.world.agenda.after(self.delay(machine), partial(answer, reply))
 
-        self._send(machine, arrive)
+        def arrive_again() -> None:
+            if store.process == process:  # what is repeated on a connection ends with that
+                arrive()
+
+        self._send(machine, arrive, arrive_again)
         self.world.agenda.after(STORE_TIMEOUT_S, partial(answer, Failed("timed out")))
 
     def call_lock(self, machine: Machine, call: CallLock) -> None:
@@ -142,16 +146,23 @@ class Network:
                 self.world.agenda.after(self.delay(machine), partial(answer, reply))
 
         if store is not None or not link.locks_cut:
-            self._send(machine, arrive, to_store=store is not None)
+            self._send(machine, arrive, arrive, to_store=store is not None)
         timed_out = LockReply(granted=False, answered=False)
         self.world.agenda.after(LOCK_TIMEOUT_S, partial(answer, timed_out))
 
-    def _send(self, machine: Machine, arrive: Callable[[], None], *, to_store: bool = True) -> None:
+    def _send(
+        self,
+        machine: Machine,
+        arrive: Callable[[], None],
+        arrive_again: Callable[[], None],
+        *,
+        to_store: bool = True,
+    ) -> None:
         cut = to_store and machine.link.requests_cut
         if not cut and not self._lost():
             self.world.agenda.after(self.delay(machine), arrive)
         if self.duplication and self.rng.random() < self.duplication:
-            self.world.agenda.after(self.delay(machine) * 20, arrive)
+            self.world.agenda.after(self.delay(machine) * 20, arrive_again)
 
     # --- between nodes ----------------------------------------------------------------------------
 

@@ -53,6 +53,9 @@ def test_shrinking_leaves_what_matters(monkeypatch):
         (9042, "a script stopped a process whose name another one had"),
         (8392, "the same, and the version rose past it"),
         (303216, "callbacks under way ended in a version that other software does not support"),
+        (303960, "one left in its turn whose slot the wiped store had forgotten"),
+        (307784, "one that an old primary admits is none whom the store could know of"),
+        (308088, "a copy of a request reached another server than the request"),
         (20341, "older software was admitted before all had switched in a downgrade"),
     ],
 )
