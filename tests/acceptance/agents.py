@@ -65,6 +65,10 @@ class Agents:
         """Start several, and wait until each operates and hears all others."""
         for name in names:
             self.start(name, bootstrap_expect=str(len(names)), **settings)
+        await self.formed(*names)
+
+    async def formed(self, *names):
+        """Wait until each operates and hears all others."""
         for name in names:
 
             async def operate(asked=name):

@@ -25,13 +25,7 @@ async def form(agents, *names, **others):
         agents.start(
             name, bootstrap_expect=str(len(names)), **commands(agents, name, **others.get(name, {}))
         )
-    for name in names:
-
-        async def operate(asked=name):
-            found = await agents.members(asked)
-            return {one for one in found if found[one]["operating"]} >= set(names)
-
-        await eventually(operate)
+    await agents.formed(*names)
 
 
 def steps(agents, name):
@@ -59,8 +53,13 @@ async def test_what_a_plan_says_is_what_happens(agents):
     zones = {"a": "east", "b": "west", "c": "west", "d": "east", "e": "west"}
     await form(agents, *zones, **{name: {"zone": zone} for name, zone in zones.items()})
     how = ("--budget", "2", "--one-zone", "--canary", "1")
-    code, plan, said = await agents.ask("a", "upgrade", "plan", "2.0", *how)
-    assert (code, plan["ok"], plan["turn_s"]) == (ExitCode.OK, True, None), said
+
+    async def planned():  # all may not have confirmed yet that they operate
+        code, plan, _ = await agents.ask("a", "upgrade", "plan", "2.0", *how)
+        return plan if code == ExitCode.OK else None
+
+    plan = await eventually(planned)
+    assert (plan["ok"], plan["turn_s"]) == (True, None)
     await agents.ask("b", "upgrade", "start", "2.0", *how)
 
     async def looked_at():
