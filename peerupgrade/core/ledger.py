@@ -186,7 +186,7 @@ def _drained(snapshot: Snapshot) -> Iterator[Blocker]:
         why = f": {work.note}" if work.note else ""
         mend = "mend its program: it is undrained by itself once that is healthy"
         if work.step is TurnStep.UNDRAIN:
-            why = f": undrain did not get through, attempt {work.attempt}{why}"
+            why = f": undrain has not got through, attempt {work.attempt}{why}"
             mend = (
                 "mend what it reports: undrain is tried again by itself, within 5 min, or at once"
                 f" if the agent of {name} is started again"

@@ -52,6 +52,7 @@ def test_shrinking_leaves_what_matters(monkeypatch):
         (8021, "a node of another generation went on by an old word of this store's"),
         (9042, "a script stopped a process whose name another one had"),
         (8392, "the same, and the version rose past it"),
+        (301599, "pauses at crash points took nearly all of the time to converge"),
         (303216, "callbacks under way ended in a version that other software does not support"),
         (303960, "one left in its turn whose slot the wiped store had forgotten"),
         (307784, "one that an old primary admits is none whom the store could know of"),
